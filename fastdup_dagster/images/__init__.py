@@ -1,0 +1,26 @@
+"""From bytes to pixels, statistics, hashes and thumbnails."""
+
+from fastdup_dagster.images.decode import Decoded, ImageError, decode
+from fastdup_dagster.images.files import read_bytes, read_image, thumbnail_jpeg
+from fastdup_dagster.images.hashing import content_hash, pixel_hash
+from fastdup_dagster.images.statistics import ADVANCED_NAMES, BASIC_NAMES, Statistics, statistics
+from fastdup_dagster.images.working import WORKING_SIDE, thumbnail, to_square, working_image
+
+__all__ = [
+    "ADVANCED_NAMES",
+    "BASIC_NAMES",
+    "WORKING_SIDE",
+    "Decoded",
+    "ImageError",
+    "Statistics",
+    "content_hash",
+    "decode",
+    "pixel_hash",
+    "read_bytes",
+    "read_image",
+    "statistics",
+    "thumbnail",
+    "thumbnail_jpeg",
+    "to_square",
+    "working_image",
+]

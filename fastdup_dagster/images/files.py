@@ -1,0 +1,54 @@
+"""Images by their URI: bytes, pixels, previews."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdup_dagster.images.decode import ImageError, decode
+from fastdup_dagster.sources.paths import local_path
+
+PREVIEW_QUALITY = 80
+
+
+def read_bytes(uri: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: MISSING_FILE if it is not there, READ_ERROR if it cannot be read.
+    """
+    try:
+        with open(local_path(uri), "rb") as file:  # noqa: PTH123 - the path is bytes
+            return file.read()
+    except FileNotFoundError as error:
+        raise ImageError("MISSING_FILE", f"no such file ({error.strerror})") from error
+    except OSError as error:
+        raise ImageError("READ_ERROR", f"{error.strerror}") from error
+
+
+def read_image(uri: str) -> NDArray[np.uint8]:
+    """The pixels of an image at full size: H x W x 3, uint8, RGB, upright.
+
+    Raises:
+        ImageError: saying why it cannot be used.
+    """
+    return decode(read_bytes(uri)).pixels
+
+
+def thumbnail_jpeg(uri: str, max_side: int) -> bytes:
+    """A JPEG of the image, aspect kept, its longer side at most `max_side` pixels.
+
+    Raises:
+        ImageError: saying why the image cannot be used.
+    """
+    pixels = decode(read_bytes(uri), min_side=0).pixels
+    height, width = pixels.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", pixels[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY])
+    if not done:
+        raise ImageError("UNSUPPORTED_FORMAT", f"no preview of {width} x {height} pixels")
+    return bytes(data)

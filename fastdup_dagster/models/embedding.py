@@ -1,0 +1,156 @@
+"""Images to feature vectors: one interface for the bundled model and for a user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from fastdup_dagster.models.session import open_session
+from fastdup_dagster.settings import BUNDLED_MODEL, Settings
+
+_DEFAULT_SIDE = 224
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+# (x / 255 - mean) / std per RGB channel. The means and deviations are those that the models' authors publish.
+_PREPROCESSING: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+
+
+class EmbeddingModel:
+    """An ONNX model that turns square RGB images into feature vectors.
+
+    Calls may come from several threads at once; each uses one thread.
+
+    Attributes:
+        name: short name.
+        sha256: of the model file.
+        width: length d of the vectors.
+        side: height and width of the images that it takes, in pixels.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, name: str, sha256: str, output: str, preprocessing: str = "raw"
+    ) -> None:
+        self._session = session
+        self.name, self.sha256 = name, sha256
+        self._output = output
+        self._preprocessing = preprocessing
+        model_input = session.get_inputs()[0]
+        self._input = model_input.name
+        self._channels_last, self.side = _layout(name, model_input.shape)
+        self._batch = model_input.shape[0] if isinstance(model_input.shape[0], int) else None
+        if model_input.type not in _DTYPES:
+            raise ValueError(f"model {name}: input type {model_input.type}; expected one of {', '.join(_DTYPES)}")
+        self._dtype = _DTYPES[model_input.type]
+        self.width = self._run(np.zeros((1, self.side, self.side, 3), dtype=np.uint8)).shape[1]
+
+    @property
+    def id(self) -> str:
+        """`name@sha256`, and how pixels are scaled where the model leaves that open."""
+        scaled = "" if self._preprocessing == "raw" else f"+{self._preprocessing}"
+        return f"{self.name}@{self.sha256}{scaled}"
+
+    def describe(self) -> dict[str, Any]:
+        """What there is to know about the model, as plain values."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "width": self.width,
+            "side": self.side,
+            "output": self._output,
+            "preprocessing": self._preprocessing,
+            "providers": self._session.get_providers(),
+        }
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Feature vectors, raw (not normalised).
+
+        Args:
+            images: n x side x side x 3, uint8, RGB.
+
+        Returns:
+            n x width, float32. A row does not depend on the other images of the call.
+        """
+        if self._batch is None:
+            return self._run(images)
+        rows = []
+        for start in range(0, len(images), self._batch):
+            block = images[start : start + self._batch]
+            missing = self._batch - len(block)
+            padded = np.concatenate([block, np.repeat(block[-1:], missing, axis=0)]) if missing else block
+            rows.append(self._run(padded)[: len(block)])
+        return np.concatenate(rows)
+
+    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        result = self._session.run([self._output], {self._input: self._prepare(images)})[0]
+        features = np.asarray(result, dtype=np.float32)
+        flat = features.reshape(len(features), -1)
+        if features.ndim not in (2, 4) or flat.shape[1] != features.shape[1]:
+            raise ValueError(
+                f"model {self.name}: output {self._output!r} has shape {list(features.shape)}; expected [n, d]"
+            )
+        return flat
+
+    def _prepare(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        pixels: NDArray[Any] = images
+        if self._preprocessing != "raw":
+            mean, deviation = (np.array(v, dtype=np.float32) for v in _PREPROCESSING[self._preprocessing])
+            pixels = (images.astype(np.float32) / np.float32(255) - mean) / deviation
+        if not self._channels_last:
+            pixels = pixels.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(pixels, dtype=self._dtype)
+
+
+def _layout(name: str, shape: list[int | str | None]) -> tuple[bool, int]:
+    if len(shape) == 4:
+        for channels_last, channels, sides in ((False, shape[1], shape[2:]), (True, shape[3], shape[1:3])):
+            known = {side for side in sides if isinstance(side, int)}
+            if channels == 3 and len(known) <= 1:
+                return channels_last, known.pop() if known else _DEFAULT_SIDE
+    raise ValueError(f"model {name}: input shape {shape}; expected [n, 3, side, side] or [n, side, side, 3]")
+
+
+def load_model(settings: Settings) -> EmbeddingModel:
+    """Opens the model that the settings name.
+
+    Raises:
+        FileNotFoundError: if `model_path` is not there.
+        ValueError: if it is no model that fits, its output is not `d` wide, or the bundled file was changed.
+    """
+    if settings.model_path is None:
+        return _bundled(settings)
+    path = Path(settings.model_path).expanduser()
+    session = open_session(path, settings.providers)
+    outputs = session.get_outputs()
+    scaling = "raw" if session.get_inputs()[0].type == "tensor(uint8)" else settings.model_preprocessing
+    model = EmbeddingModel(session, path.stem, _sha256(path), outputs[0].name, scaling)
+    if settings.d is not None and settings.d != model.width:
+        raise ValueError(f"d={settings.d}: the model {path} gives vectors of width {model.width}")
+    return model
+
+
+def _bundled(settings: Settings) -> EmbeddingModel:
+    folder = Path(str(files("fastdup_dagster.models.bundled")))
+    record = json.loads((folder / "bundled_model.json").read_text(encoding="utf-8"))
+    path = folder / "efficientnet_lite0_int8.onnx"
+    found = _sha256(path)
+    if found != record["sha256"]:
+        raise ValueError(f"bundled model {path}: sha256 {found} is not the recorded {record['sha256']}; reinstall")
+    width = settings.d or (960 if settings.high_accuracy else 576)
+    session = open_session(path, settings.providers)
+    return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

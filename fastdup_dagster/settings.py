@@ -1,0 +1,180 @@
+"""Every argument of a run as one typed, frozen object, checked before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Distance = Literal["cosine", "euclidean", "l1", "linf", "canberra", "braycurtis", "jensenshannon"]
+
+BUNDLED_MODEL = "efficientnet_lite0"
+
+
+class Limits(BaseModel):
+    """What the data-quality gates accept, as shares of the instances of a partition, 0 to 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_invalid_share: float = Field(
+        0.05, ge=0, le=1, description="unreadable or broken files; over it the split stops"
+    )
+    max_leak_share: float = Field(
+        1.0, ge=0, le=1, description="images that leaked between two splits; over it the gate fails"
+    )
+
+
+class Settings(BaseModel):
+    """The arguments of `run()` that the stages read. Immutable; `with_changes` gives a changed copy.
+
+    Raises:
+        ValueError: (pydantic's ValidationError is one) naming the argument and the value that was refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    # what is listed
+    find_regex: str = Field("", description="Python regular expression searched in the relative path")
+    min_file_size: int = Field(0, ge=0, description="bytes; smaller files are left out and counted")
+    num_images: int | None = Field(None, ge=1, description="first N of the ordered listing")
+    min_offset: int | None = Field(None, ge=0, description="start of a half-open slice of the listing")
+    max_offset: int | None = Field(None, ge=0, description="end of a half-open slice of the listing")
+
+    # what is computed per image
+    model_path: str | None = Field(
+        None, description="None for the bundled model, or the path of an .onnx or .ort model"
+    )
+    d: int | None = Field(None, ge=1, description="width of the feature vector; None takes the model's own")
+    high_accuracy: bool = Field(False, description="the bundled model at d = 960")
+    model_preprocessing: Literal["unit", "imagenet", "clip", "symmetric", "raw"] = Field(
+        "unit", description="for a float model of one's own: how pixels are scaled"
+    )
+    providers: tuple[str, ...] = Field(("cpu",), description="ONNX Runtime providers in order: cpu, openvino, cuda")
+    run_stats: bool = Field(True, description="compute the statistics; hashes and thumbnails are always made")
+    run_advanced_stats: bool = Field(False, description="also hue, saturation, per-channel means, edges")
+    max_pixels: int = Field(178_956_970, ge=100, description="an image with more is IMAGE_TOO_LARGE, not decoded")
+    blur_threshold: float = Field(150.0, ge=0, description="is_blurry: blur under it")
+    brightness_threshold: float = Field(253.0, ge=0, le=255, description="is_bright: mean over it")
+    darkness_threshold: float = Field(4.0, ge=0, le=255, description="is_dark: mean under it")
+
+    # the graph and its views
+    distance: Distance = Field("cosine", description="metric of the nearest neighbours")
+    nearest_neighbors_k: int = Field(2, ge=1, description="neighbours per instance, clipped to n - 1")
+    nnf_mode: str = Field("HNSW32", description="faiss factory string; Flat is exact")
+    nnf_param: str = Field("", description="faiss search parameters, such as efSearch=256")
+    threshold: float = Field(0.9, description="similarity: edges strictly over it")
+    cc_threshold: float = Field(0.96, description="components: edges at or over it")
+    outlier_percentile: float = Field(0.05, ge=0, le=1, description="share of the edges that count as outliers")
+    near_duplicate_threshold: float = Field(
+        0.75, ge=-1, le=1, description="kind near_duplicate: verified score at or over it"
+    )
+    run_cc: bool = Field(True, description="compute the components")
+
+    # how
+    num_threads: int | None = Field(None, ge=1, description="None for the cores this process may use")
+    deterministic: bool = Field(True, description="equal results at any thread count, also for approximate indexes")
+    gallery_items: int = Field(60, ge=1, description="items a gallery page shows")
+    limits: Limits = Field(default_factory=Limits, description="what the gates accept")
+
+    @field_validator("find_regex")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {value!r} ({error})") from error
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.nnf_mode != "Flat" and self.distance not in ("cosine", "euclidean"):
+            raise ValueError(
+                f"distance={self.distance!r} needs nnf_mode='Flat', not {self.nnf_mode!r}: "
+                "every other mode takes cosine and euclidean only"
+            )
+        if self.min_offset is not None and self.max_offset is not None and self.min_offset > self.max_offset:
+            raise ValueError(f"min_offset={self.min_offset} is past max_offset={self.max_offset}")
+        if self.model_path is None and self.d is not None and self.d not in (576, 960):
+            raise ValueError(f"d={self.d}: the bundled model gives 576 or 960; another width needs model_path")
+        if self.model_path is None and self.high_accuracy and self.d == 576:
+            raise ValueError("d=576 with high_accuracy=True, which is d=960: leave one of them out")
+        return self
+
+    @property
+    def threads(self) -> int:
+        """Worker threads: `num_threads`, else the cores that this process may run on."""
+        return self.num_threads or len(
+            os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+        )
+
+    def with_changes(self, **changes: Any) -> Settings:
+        """A copy with some arguments changed, validated like a new one.
+
+        Raises:
+            TypeError: for an unknown argument, naming the nearest known one.
+            ValueError: for a value that is refused.
+        """
+        return settings_from({**self.model_dump(exclude_unset=True), **changes})
+
+    def fingerprint(self, *names: str) -> str:
+        """Hash of the named settings: 32 hex digits. Two objects that agree on them have equal fingerprints."""
+        unknown = set(names) - set(type(self).model_fields)
+        if unknown:
+            raise KeyError(f"no such settings: {sorted(unknown)}")
+        values = self.model_dump(mode="json", include=set(names))
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """Makes `Settings` from plain values.
+
+    Raises:
+        TypeError: for an unknown argument, naming the nearest known one.
+        ValueError: for a value that is refused, naming argument and value.
+    """
+    for name in values:
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"unknown argument {name!r}{hint}")
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ValueError(readable(error)) from error
+
+
+def readable(error: ValidationError) -> str:
+    """One line per refused value: where, what, why."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        value = item.get("input")
+        given = f"={value!r}" if where and not isinstance(value, (dict, BaseModel)) else ""
+        lines.append(f"{where}{given}: {item['msg'].removeprefix('Value error, ')}".lstrip(": "))
+    return "; ".join(lines)
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads a YAML settings file: a mapping of argument names to values.
+
+    Raises:
+        ValueError: naming the file, and the argument and value that was refused.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"settings file {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"settings file {path}: expected a mapping of names to values, found {type(values).__name__}")
+    try:
+        return settings_from(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"settings file {path}: {error}") from error

@@ -1,0 +1,49 @@
+"""Inputs: each source lists its instances as `Entry` rows, without reading an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastdup_dagster.sources.base import Entry, NothingFoundError, Source
+from fastdup_dagster.sources.folder import FolderSource
+from fastdup_dagster.sources.path_list import ListSource, read_list_file
+from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, local_path, to_uri
+from fastdup_dagster.sources.splits import find_splits, images_outside
+
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "Entry",
+    "FolderSource",
+    "ListSource",
+    "NothingFoundError",
+    "Source",
+    "display_name",
+    "find_splits",
+    "images_outside",
+    "local_path",
+    "open_source",
+    "to_uri",
+]
+
+
+def open_source(input_dir: str | Path | Sequence[str | Path]) -> Source:
+    """The source for an input: a folder, a text or csv file of paths, or a list of files and folders.
+
+    Raises:
+        FileNotFoundError: if the folder or list file is not there.
+        NotImplementedError: for a remote location.
+        ValueError: for an input of another kind.
+    """
+    if isinstance(input_dir, (str, Path)):
+        if "://" in str(input_dir) and not str(input_dir).startswith("file://"):
+            raise NotImplementedError(f"input_dir={str(input_dir)!r}: remote locations are not supported yet")
+        path = Path(input_dir).expanduser()
+        if path.is_dir():
+            return FolderSource(path)
+        if path.is_file():
+            return ListSource(read_list_file(path), base=path.resolve().parent, name=str(path))
+        raise FileNotFoundError(f"input_dir={str(input_dir)!r}: no such folder or list file")
+    if isinstance(input_dir, Sequence):
+        return ListSource([str(item) for item in input_dir], base=Path.cwd(), name=f"a list of {len(input_dir)} paths")
+    raise ValueError(f"input_dir={input_dir!r}: expected a folder, a list file, or a list of paths")

@@ -1,0 +1,97 @@
+"""Lists of paths: a text or csv file with one a row, or a Python list of files and folders."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fastdup_dagster.sources.base import Entry
+from fastdup_dagster.sources.folder import FolderSource, stat_entry
+from fastdup_dagster.sources.paths import as_bytes, display_name
+
+_HEADERS = frozenset({"filename", "img_filename", "file", "path", "filepath", "image", "image_path", "img_path", "uri"})
+
+
+class ListSource:
+    """Named files in the order given, whatever their extension; a folder among them is listed recursively.
+
+    Args:
+        paths: files and folders; a relative one is taken from `base`.
+        base: folder that relative paths start at.
+        name: what a person calls this input.
+    """
+
+    def __init__(self, paths: Sequence[str], base: Path, name: str) -> None:
+        self._paths = paths
+        self._base = base
+        self.name = name
+        self._repeated = 0
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """How many rows were repeated, and what the folders left out."""
+        repeated = [f"{self._repeated} rows repeat a path above them and were left out"] if self._repeated else []
+        return repeated + self._notes
+
+    def entries(self) -> Iterator[Entry]:
+        """The files in the order of the list, each once."""
+        self._repeated = 0
+        self._notes.clear()
+        seen: set[str] = set()
+        for given in self._paths:
+            for entry in self._expand(given):
+                if entry.filename in seen:
+                    self._repeated += 1
+                    continue
+                seen.add(entry.filename)
+                yield entry
+
+    def _expand(self, given: str) -> Iterator[Entry]:
+        path = as_bytes(self._base / given)
+        if not os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
+            yield stat_entry(display_name(os.fsencode(given)), path)
+            return
+        folder = FolderSource(Path(os.fsdecode(path)))
+        prefix = display_name(os.fsencode(given).rstrip(b"/"))
+        for entry in folder.entries():
+            yield Entry(
+                f"{prefix}/{entry.filename}", entry.uri, entry.file_size, entry.mtime_ns, entry.error_code, entry.error
+            )
+        self._notes += folder.notes
+
+
+def read_list_file(path: Path) -> list[str]:
+    """The paths that a text or csv file names, one a row, with or without a header.
+
+    A `.csv` is read as csv: its path column is the one with a known header, else the first. A row that names
+    a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
+
+    Raises:
+        ValueError: if the file names no path.
+    """
+    lines = path.read_bytes().decode("utf-8", "surrogateescape").lstrip("\ufeff").splitlines()
+    rows = [line for line in lines if line.strip()]
+    if path.suffix.lower() == ".csv":
+        rows = _csv_column(rows, path.resolve().parent)
+    elif rows and rows[0].strip().lower() in _HEADERS:
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"list file {path}: it names no path; write one a row")
+    return rows
+
+
+def _csv_column(lines: list[str], base: Path) -> list[str]:
+    records = list(csv.reader(lines))
+    header = [cell.strip().lower() for cell in records[0]] if records else []
+    column = next((i for i, cell in enumerate(header) if cell in _HEADERS), None)
+    if column is not None:
+        return [record[column] for record in records[1:] if len(record) > column and record[column]]
+    one_a_line = len(records) == len(lines)
+    return [
+        line if one_a_line and len(record) > 1 and (base / line).exists() else record[0]
+        for record, line in zip(records, lines if one_a_line else [""] * len(records), strict=True)
+        if record and record[0]
+    ]

@@ -1,0 +1,52 @@
+"""Names of files that may hold any byte: a lossless URI for the machine, a readable name for people."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+IMAGE_EXTENSIONS = frozenset(
+    "jpg jpeg jfif jp2 tif tiff giff gif heif heic avif bmp png webp".split()  # noqa: SIM905
+)
+VIDEO_EXTENSIONS = frozenset("mp4 avi mov mkv m4v webm mpg".split())  # noqa: SIM905
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+def display_name(path: bytes) -> str:
+    r"""A relative path as text: UTF-8 as it is, otherwise with `\xNN` for bytes that are not.
+
+    Different paths get different names: in a path that is not UTF-8, or that holds a backslash, every
+    backslash is doubled.
+    """
+    try:
+        text = path.decode("utf-8")
+        return text.replace("\\", "\\\\")
+    except UnicodeDecodeError:
+        return path.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def to_uri(path: bytes) -> str:
+    """`file://` URI of an absolute path, whatever bytes it holds."""
+    return "file://" + quote_from_bytes(path)
+
+
+def local_path(uri: str) -> bytes:
+    """The path of a `file://` URI, as bytes for `open` and `os.stat`.
+
+    Raises:
+        ValueError: if the URI is not a local file's.
+    """
+    if not uri.startswith("file:///"):
+        raise ValueError(f"not the URI of a local file: {uri!r}")
+    return unquote_to_bytes(uri.removeprefix("file://"))
+
+
+def extension(name: bytes) -> str:
+    """Lower-case extension without the dot; empty if there is none."""
+    return os.path.splitext(name)[1][1:].decode("ascii", "replace").lower()  # noqa: PTH122 - bytes, not a Path
+
+
+def as_bytes(path: str | Path) -> bytes:
+    """Absolute path as the bytes that the file system knows."""
+    return os.path.abspath(os.fsencode(path))  # noqa: PTH100 - Path.absolute keeps ".." and takes no bytes

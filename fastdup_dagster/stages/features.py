@@ -1,0 +1,310 @@
+"""The one streaming decode pass: embeddings and statistics of a partition from a single read of each image.
+
+Worker threads each read, decode, measure and embed a chunk of images; the pass writes finished rows as part
+files beside the store, so that a killed run goes on where it stopped, and assembles parts and reused rows in
+id order into tables that are ready to publish. Memory holds a few chunks a worker, never the data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task
+from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
+from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
+
+Progress = Callable[[int, int], None]
+
+FEATURE_TABLES = ("embeddings", "img_stats")
+# Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
+RECIPE_VERSION = "1"
+CHUNK = 32
+PART_ROWS = 512
+_BLOCK = 16_384
+_STAGE = "features"
+
+
+@dataclass(frozen=True)
+class FeatureSummary:
+    """What a pass did.
+
+    Attributes:
+        rows: instances of the partition.
+        computed: rows that were computed in this pass.
+        inferred: images that went through the model in this pass.
+        reused: rows that were taken over, from the published tables or from an interrupted pass.
+        invalid: index, filename, error_code, error of the instances that cannot be used.
+        nonfinite: instances whose feature vector is zero or not finite (they are invalid too).
+        width: length of the vectors.
+        seconds: time of the decode pass.
+    """
+
+    rows: int
+    computed: int
+    inferred: int
+    reused: int
+    invalid: pl.DataFrame
+    nonfinite: int
+    width: int
+    seconds: float
+
+
+@dataclass
+class Features:
+    """Finished tables that are not published yet; leaving the context discards those that still are not."""
+
+    staged: dict[str, StagedTable]
+    summary: FeatureSummary
+    _parts: Path
+
+    def finish(self) -> None:
+        """Removes the part files; call it once the tables are published."""
+        remove_tree(self._parts)
+
+    def __enter__(self) -> Features:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for table in self.staged.values():
+            table.discard()
+
+
+@dataclass
+class _TablePlan:
+    """Where each row of one table will come from."""
+
+    schema: TableSchema
+    keys: list[str]
+    rows: ReusableRows
+    parts: Path
+    file: NDArray[np.int32]
+    row: NDArray[np.int64]
+    pending: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+    def flush(self, at_least: int = 1) -> None:
+        """Writes the pending rows as a part file, if there are enough of them."""
+        if len(self.pending) < at_least:
+            return
+        frame = self.schema.frame(
+            pl.DataFrame(
+                [{"index": position, **row} for position, row in self.pending],
+                schema={c.name: c.polars_dtype for c in self.schema.columns},
+            )
+        )
+        path = self.parts / f"part-{uuid.uuid4().hex}.parquet"
+        temporary = path.with_suffix(".tmp")
+        frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=False)
+        temporary.rename(path)
+        number = self.rows.add_file(path)
+        for row, (position, _) in enumerate(self.pending):
+            self.file[position], self.row[position] = number, row
+        self.pending.clear()
+
+
+def compute_features(
+    manifest: pl.DataFrame,
+    settings: Settings,
+    model: EmbeddingModel,
+    store: TableStore,
+    key: str,
+    tables: Collection[str] = FEATURE_TABLES,
+    progress: Progress | None = None,
+    recompute: bool = False,
+) -> Features:
+    """Runs the decode pass of a partition: only what is not known yet is read.
+
+    Args:
+        manifest: the table `image_manifest`.
+        settings: what to compute and with how many threads.
+        model: gives the feature vectors.
+        store: where the tables will be published; part files go beside it.
+        key: partition key.
+        tables: which of `embeddings` and `img_stats` to make.
+        progress: called with the rows done and the rows to do, from this thread.
+        recompute: reuse nothing of what was published.
+
+    Returns:
+        Complete, unpublished tables and a summary; a context manager.
+    """
+    started = time.perf_counter()
+    parts = store.staging(_STAGE, key)
+    plans = {name: _plan(name, manifest, settings, model, store, key, recompute) for name in tables}
+    failed = manifest["error_code"].is_not_null().to_numpy()
+    tasks = [task for task in _tasks(manifest, plans) if not failed[task.position]]
+    reused = len(manifest) - len(tasks) - int(failed.sum())
+    worker = DecodeWorker(settings, model, {name: plan.rows for name, plan in plans.items()})
+    try:
+        counts = _run(tasks, worker, plans, settings.threads, progress)
+    finally:
+        for plan in plans.values():
+            plan.flush()
+    staged: dict[str, StagedTable] = {}
+    try:
+        for name, plan in plans.items():
+            staged[name] = store.stage(plan.schema, key)
+            _assemble(staged[name], plan, manifest, settings, model)
+        summary = FeatureSummary(
+            rows=len(manifest),
+            computed=counts.computed,
+            inferred=counts.inferred,
+            reused=reused + counts.reused,
+            invalid=_invalid(next(iter(staged.values())), manifest),
+            nonfinite=counts.nonfinite,
+            width=model.width,
+            seconds=time.perf_counter() - started,
+        )
+    except BaseException:
+        for table in staged.values():
+            table.discard()
+        raise
+    return Features(staged, summary, parts)
+
+
+def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
+    """What decides a row besides the image itself: 32 hex digits."""
+    names = ("max_pixels", "run_stats", "run_advanced_stats") if table == "img_stats" else ("max_pixels",)
+    made_by = model.id if table == "embeddings" else ""
+    text = "\0".join([RECIPE_VERSION, table, settings.fingerprint(*names), made_by])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plan(
+    name: str,
+    manifest: pl.DataFrame,
+    settings: Settings,
+    model: EmbeddingModel,
+    store: TableStore,
+    key: str,
+    recompute: bool,
+) -> _TablePlan:
+    schema = EMBEDDINGS.with_embedding_width(model.width) if name == "embeddings" else IMG_STATS
+    made_by = recipe(name, settings, model)
+    parts = store.staging(_STAGE, key, name, made_by)
+    parts.mkdir(parents=True, exist_ok=True)
+    published = [] if recompute or not store.exists(name, key) else [store.path(name, key)]
+    rows = ReusableRows(schema, made_by, [*published, *sorted(parts.glob("part-*.parquet"))])
+    keys = source_keys(manifest, made_by)
+    return _TablePlan(schema, keys, rows, parts, *rows.find(keys))
+
+
+def _tasks(manifest: pl.DataFrame, plans: dict[str, _TablePlan]) -> Iterator[Task]:
+    for position, (index, uri) in enumerate(manifest.select("index", "uri").iter_rows()):
+        missing = frozenset(name for name, plan in plans.items() if plan.file[position] == NOWHERE)
+        if missing:
+            yield Task(position, index, uri, missing)
+
+
+@dataclass
+class _Counts:
+    computed: int = 0
+    inferred: int = 0
+    reused: int = 0
+    nonfinite: int = 0
+
+
+def _run(
+    tasks: list[Task], worker: DecodeWorker, plans: dict[str, _TablePlan], threads: int, progress: Progress | None
+) -> _Counts:
+    """Keeps every worker busy with at most two chunks each in flight; results are taken in order."""
+    counts = _Counts()
+    done = 0
+    # Workers are the parallelism; threads inside OpenCV would only fight with them.
+    cv2.setNumThreads(1)
+    chunks = (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        running: deque[Future[ChunkRows]] = deque(
+            pool.submit(worker, chunk) for chunk in itertools.islice(chunks, 2 * threads)
+        )
+        try:
+            while running:
+                result = running.popleft().result()
+                for chunk in itertools.islice(chunks, 1):
+                    running.append(pool.submit(worker, chunk))
+                _record(result, plans, counts)
+                done += result.size
+                if progress:
+                    progress(done, len(tasks))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return counts
+
+
+def _record(result: ChunkRows, plans: dict[str, _TablePlan], counts: _Counts) -> None:
+    for name, plan in plans.items():
+        for position, (file, row) in result.reused[name].items():
+            plan.file[position], plan.row[position] = file, row
+        for position, values in result.rows[name].items():
+            plan.pending.append((position, {**values, "source_key": plan.keys[position]}))
+        plan.flush(at_least=PART_ROWS)
+    computed = set().union(*(rows.keys() for rows in result.rows.values()))
+    counts.computed += len(computed)
+    counts.reused += result.size - len(computed)
+    counts.inferred += result.inferred
+    counts.nonfinite += result.nonfinite
+
+
+def _assemble(
+    staged: StagedTable, plan: _TablePlan, manifest: pl.DataFrame, settings: Settings, model: EmbeddingModel
+) -> None:
+    """Writes the rows in id order: ids, keys and flags as they are now, everything else as it was computed."""
+    for start in range(0, len(manifest), _BLOCK):
+        block = manifest[start : start + _BLOCK]
+        file, row = plan.file[start : start + _BLOCK], plan.row[start : start + _BLOCK]
+        keys = pl.Series("source_key", plan.keys[start : start + _BLOCK], dtype=pl.String)
+        known = file != NOWHERE
+        frame = _failed_rows(plan.schema, block, model)
+        if known.any():
+            order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
+            taken = plan.rows.take(file[known], row[known])
+            both = pl.concat([taken.select(plan.schema.names), frame.filter(pl.Series(~known))])
+            frame = both[np.argsort(order)]
+        staged.write(plan.schema.frame(_flagged(frame.with_columns(block["index"], keys), settings)))
+    staged.close()
+
+
+def _failed_rows(schema: TableSchema, block: pl.DataFrame, model: EmbeddingModel) -> pl.DataFrame:
+    """Rows of what the listing already knows to be unusable."""
+    given = block.select("index", "error_code", "error").with_columns(
+        pl.lit("").alias("source_key"), *([pl.lit(model.id).alias("model")] if "model" in schema.names else [])
+    )
+    if "file_size" in schema.names:
+        given = given.with_columns(block["file_size"])
+    return schema.frame(given)
+
+
+def _flagged(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    if "is_blurry" not in frame.columns:
+        return frame
+    return frame.with_columns(
+        (pl.col("blur") < settings.blur_threshold).alias("is_blurry"),
+        (pl.col("mean") < settings.darkness_threshold).alias("is_dark"),
+        (pl.col("mean") > settings.brightness_threshold).alias("is_bright"),
+    )
+
+
+def _invalid(staged: StagedTable, manifest: pl.DataFrame) -> pl.DataFrame:
+    bad = staged.scan().filter(pl.col("error_code").is_not_null()).select("index", "error_code", "error").collect()
+    return bad.join(manifest.select("index", "filename"), on="index", how="left", maintain_order="left").select(
+        "index", "filename", "error_code", "error"
+    )

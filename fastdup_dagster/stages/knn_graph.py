@@ -1,0 +1,132 @@
+"""The graph: each valid instance's k nearest other instances."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fastdup_dagster.schemas import KNN_GRAPH
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.neighbours import NeighbourIndex, Vectors, index_factory_string, normalised, similarity_of
+
+GRAPH_SETTINGS = ("distance", "nearest_neighbors_k", "nnf_mode", "nnf_param", "deterministic")
+
+
+def knn_graph(embeddings: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Builds the directed k-nearest-neighbour graph.
+
+    Every valid instance gets exactly min(k, n - 1) edges to other instances, best first; ties go to the lower
+    index. Equal vectors are indexed once and expanded afterwards, so copies cost nobody else a neighbour.
+    Cost: exact search grows with n squared, HNSW with about n log n.
+
+    Args:
+        embeddings: the table `embeddings`; rows without a vector are left out.
+        settings: metric, k, index.
+
+    Returns:
+        The table `knn_graph`, sorted by `from` and `rank`.
+    """
+    ids, vectors = valid_vectors(embeddings)
+    if len(ids) < 2:
+        return KNN_GRAPH.frame()
+    k = min(settings.nearest_neighbors_k, len(ids) - 1)
+    groups = _Groups(vectors)
+    distinct = normalised(vectors[groups.first], settings.distance)
+    own = similarity_of(distinct, distinct, settings.distance)
+    found = NeighbourIndex(distinct, settings).search(distinct, k + 1)
+    source, target, rank, score = groups.expand(found.ids, found.scores, own, k)
+    return KNN_GRAPH.frame({"from": ids[source], "to": ids[target], "rank": rank, "distance": score})
+
+
+def describe_index(n: int, settings: Settings) -> str:
+    """The faiss factory string of the index that serves n vectors under these settings."""
+    return index_factory_string(n, settings)
+
+
+def valid_vectors(embeddings: pl.DataFrame) -> tuple[NDArray[np.int64], Vectors]:
+    """Indexes (n, int64) and raw vectors (n x d, float32) of the rows that have one."""
+    rows = embeddings.select("index", "embedding").filter(pl.col("embedding").is_not_null())
+    width = embeddings.schema["embedding"].size  # type: ignore[attr-defined]
+    return rows["index"].to_numpy(), rows["embedding"].to_numpy().reshape(len(rows), width)
+
+
+_Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+
+
+class _Groups:
+    """Rows with the very same vector, as groups numbered by their first row.
+
+    Attributes:
+        first: g, int64: first row of each group.
+        group: n, int64: the group of each row.
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        bytes_of_rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.shape[1] * 4))).ravel()
+        _, first, inverse = np.unique(bytes_of_rows, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # np.unique sorts by bytes; number the groups by first appearance instead
+        self.first = first[order]
+        self.group = np.argsort(order)[inverse]
+        self._members = np.argsort(self.group, kind="stable")
+        self._ends = np.cumsum(np.bincount(self.group, minlength=len(first)))
+
+    def members(self, group: int, limit: int) -> NDArray[np.int64]:
+        """The first rows of a group, at most `limit`."""
+        start = self._ends[group - 1] if group else 0
+        return self._members[start : min(self._ends[group], start + limit)]
+
+    def expand(self, ids: NDArray[np.int64], scores: NDArray[np.float32], own: NDArray[np.float32], k: int) -> _Edges:
+        """Edges between rows from the neighbours between groups.
+
+        Args:
+            ids: g x m, int64: neighbouring groups, the group itself among them or not.
+            scores: g x m, float32: their similarity.
+            own: g, float32: similarity of a group's vector to itself.
+            k: edges a row gets.
+        """
+        sizes = np.bincount(self.group)
+        copied = (sizes > 1) | (sizes[ids] > 1).any(axis=1)
+        single = np.flatnonzero(~copied)
+        parts = [_without_itself(self.first[single], self.first[ids[single]], scores[single], k)]
+        for group in np.flatnonzero(copied):
+            rows = self.members(int(group), len(self.group))
+            targets, values = self._candidates(int(group), ids[group], scores[group], own[group], k)
+            grid = np.broadcast_to(targets[: k + 1], (len(rows), k + 1))
+            parts.append(_without_itself(rows, grid, np.broadcast_to(values[: k + 1], grid.shape), k))
+        source, target, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(source, kind="stable")
+        rank = np.tile(np.arange(1, k + 1, dtype=np.int32), len(self.group))
+        return source[order], target[order], rank, value[order]
+
+    def _candidates(
+        self, group: int, ids: NDArray[np.int64], scores: NDArray[np.float32], own: np.float32, k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """At least k + 1 rows, most alike first, ties by row; the group's own rows among them."""
+        others = (ids >= 0) & (ids != group)
+        near = [
+            (self.members(group, k + 1), own),
+            *(
+                (self.members(int(other), k + 1), score)
+                for other, score in zip(ids[others], scores[others], strict=True)
+            ),
+        ]
+        targets = np.concatenate([rows for rows, _ in near])
+        values = np.concatenate([np.full(len(rows), score, dtype=np.float32) for rows, score in near])
+        order = np.lexsort((targets, -values))
+        return targets[order], values[order]
+
+
+def _without_itself(
+    rows: NDArray[np.int64], targets: NDArray[np.int64], values: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """K edges a row out of k + 1 ordered candidates: not the row itself, or not the last one.
+
+    Args:
+        rows: r, int64.
+        targets: r x (k + 1), int64.
+        values: r x (k + 1), float32.
+    """
+    surplus = targets == rows[:, None]
+    surplus[~surplus.any(axis=1), -1] = True
+    return np.repeat(rows, k), targets[~surplus], values[~surplus]

@@ -1,0 +1,118 @@
+"""Rows that need not be computed again: those of the published table, and the parts of an unfinished pass.
+
+A row is found by its `source_key` (`recipe:token`), without reading the image, or by the hash of its bytes
+under the same recipe, which costs a read. Rows that failed for a reason that may pass are not reused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fastdup_dagster.schemas import TableSchema
+
+NOWHERE = -1
+_TRANSIENT = ("READ_ERROR", "MISSING_FILE")
+
+
+def source_keys(manifest: pl.DataFrame, recipe: str) -> list[str]:
+    """`recipe:token` of each row; the token is a hash of path, change token and geometry."""
+    columns = manifest.select(
+        "uri",
+        "file_size",
+        pl.col("mtime").dt.timestamp("ns"),
+        "etag",
+        pl.col("box").list.eval(pl.element().cast(pl.String)).list.join(","),
+        "timestamp",
+    )
+    return [f"{recipe}:{_hash(repr(row))}" for row in columns.iter_rows()]
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class ReusableRows:
+    """Rows of one table in several Parquet files, found by key and read in any order.
+
+    Args:
+        schema: the table's schema.
+        recipe: what a row must have been made by to be of use.
+        files: the files to look in, the first one wins. A file of other columns, or a broken one, is passed over.
+    """
+
+    def __init__(self, schema: TableSchema, recipe: str, files: Sequence[Path]) -> None:
+        self.schema = schema
+        self.recipe = recipe
+        self._files: list[Path] = []
+        self._by_key: dict[str, tuple[int, int]] = {}
+        for path in files:
+            self._add(path)
+
+    def _add(self, path: Path) -> None:
+        try:
+            if not pq.read_schema(path).equals(self.schema.arrow):
+                return
+            keys = pl.read_parquet(path, columns=["source_key", "error_code"], glob=False)
+        except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
+            return
+        number = self.add_file(path)
+        for row, (key, code) in enumerate(keys.iter_rows()):
+            if code not in _TRANSIENT and key.startswith(self.recipe):
+                self._by_key.setdefault(key, (number, row))
+
+    def add_file(self, path: Path) -> int:
+        """Adds a file whose rows the caller keeps track of, and returns its number."""
+        self._files.append(path)
+        return len(self._files) - 1
+
+    def find(self, keys: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Where the rows of these keys are: file numbers (NOWHERE if not known) and rows."""
+        places = [self._by_key.get(key, (NOWHERE, 0)) for key in keys]
+        return np.array([p[0] for p in places], dtype=np.int32), np.array([p[1] for p in places], dtype=np.int64)
+
+    def find_content(self, content_hash: str) -> tuple[int, int] | None:
+        """Where a row made from the same bytes by the same recipe is."""
+        return self._by_content.get(content_hash)
+
+    @cached_property
+    def _by_content(self) -> dict[str, tuple[int, int]]:
+        known = set(self._by_key.values())
+        found: dict[str, tuple[int, int]] = {}
+        for number in sorted({number for number, _ in known}):
+            hashes = pl.read_parquet(self._files[number], columns=["content_hash"], glob=False)["content_hash"]
+            for row, value in enumerate(hashes):
+                if value is not None and (number, row) in known:
+                    found.setdefault(value, (number, row))
+        return found
+
+    def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pl.DataFrame:
+        """The rows at these places, in this order. Reads one row group at a time."""
+        pieces, places = [], []
+        for number in np.unique(file_numbers):
+            wanted = np.flatnonzero(file_numbers == number)
+            for group, inside, which in _row_groups(self._files[int(number)], rows[wanted]):
+                pieces.append(group.take(pa.array(inside)))
+                places.append(wanted[which])
+        table = pa.concat_tables(pieces)
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return pl.DataFrame(table.take(pa.array(order)))
+
+
+def _row_groups(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
+    """For each row group that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
+    with pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        ends = np.cumsum(sizes)
+        groups = np.searchsorted(ends, rows, side="right")
+        for number in np.unique(groups):
+            which = np.flatnonzero(groups == number)
+            yield file.read_row_group(int(number)), rows[which] - (ends[number] - sizes[number]), which

