@@ -23,10 +23,15 @@ MIN_SIDE = 10
 MAX_PIXELS = 178_956_970
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG = 258
+_SAMPLE_FORMAT_TAG = 339
+# Formats that Pillow hands to an interpreter (Ghostscript) to draw: never on somebody else's files.
+_PROGRAMS = ("EPS", "PS")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
 
-# Our own limit comes first and makes a row; a warning on top of it would only repeat it.
+# What is wrong with a file stands in its row; lines on stderr for every broken file would only repeat it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 class ImageError(ValueError):
@@ -93,12 +98,11 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
     except ValueError as error:
         raise ImageError("CORRUPT_IMAGE", f"JPEG header: {error}") from error
     _check_size(width, height, max_pixels)
-    if colorspace not in ("YCbCr", "RGB", "Gray", "GRAY"):
-        return _decode_other(data, max_pixels)
-    # Scales between 1 and 1.5 cost more in the inverse DCT than they save (measured).
-    options: dict[str, Any] = {"colorspace": "RGB", "min_height": min_side, "min_width": min_side, "min_factor": 1.5}
-    if not min_side:
-        options = {"colorspace": "RGB"}
+    is_cmyk = colorspace in ("CMYK", "YCCK")
+    options: dict[str, Any] = {"colorspace": "CMYK" if is_cmyk else "RGB"}
+    if min_side:
+        # Scales between 1 and 1.5 cost more in the inverse DCT than they save (measured).
+        options |= {"min_height": min_side, "min_width": min_side, "min_factor": 1.5}
     is_truncated = False
     try:
         pixels = simplejpeg.decode_jpeg(data, **options)
@@ -108,10 +112,18 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
             pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
         except ValueError as fatal:
             raise ImageError("CORRUPT_IMAGE", f"JPEG: {fatal}") from fatal
+    if is_cmyk:
+        pixels = _rgb_of_cmyk(pixels)
     orientation = _jpeg_orientation(data)
     if orientation >= 5:
         width, height = height, width
     return Decoded(upright(pixels, orientation), width, height, "jpeg", False, is_truncated)
+
+
+def _rgb_of_cmyk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """H x W x 4 ink values as JPEG files hold them, inverted as Adobe does, to H x W x 3 RGB."""
+    size = (pixels.shape[1], pixels.shape[0])
+    return np.asarray(Image.frombytes("CMYK", size, pixels.tobytes(), "raw", "CMYK;I").convert("RGB"))
 
 
 def _jpeg_orientation(data: bytes) -> int:
@@ -156,11 +168,14 @@ def _decode_pillow(data: bytes, max_pixels: int) -> Decoded:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         _register_heif()
     with Image.open(io.BytesIO(data)) as image:
+        if image.format in _PROGRAMS:
+            raise ImageError("UNSUPPORTED_FORMAT", f"{image.format} is a program that draws, not pixels")
         _check_size(*image.size, max_pixels)
         kind = (image.format or "unknown").lower()
-        orientation = _orientation(image)
         has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-        pixels = upright(_rgb(image), orientation)
+        pixels = _rgb(image)
+        # Asked only after the pixels are read: Pillow turns a TIFF upright as it reads it, and then says 1.
+        pixels = upright(pixels, _orientation(image))
     return Decoded(pixels, pixels.shape[1], pixels.shape[0], kind, has_alpha)
 
 
@@ -174,11 +189,14 @@ def _orientation(image: Image.Image) -> int:
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
     """H x W x 3 uint8 of a Pillow image of any mode."""
     if image.mode.startswith("I"):
-        bits = 16
+        bits, values = 16, np.asarray(image)
         if image.format == "TIFF":
-            declared = image.tag_v2.get(_BITS_PER_SAMPLE_TAG, 16)  # type: ignore[attr-defined]
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            declared, kind = tags.get(_BITS_PER_SAMPLE_TAG, 16), tags.get(_SAMPLE_FORMAT_TAG, 1)
             bits = int(declared[0] if isinstance(declared, tuple) else declared)
-        return _eight_bits(np.asarray(image), bits)
+            if bits == 32 and kind in (1, (1,)):  # Pillow has no unsigned mode: the upper half would turn negative
+                values = values.view(np.uint32)
+        return _eight_bits(values, bits)
     if image.mode == "F":
         return _eight_bits(np.asarray(image), 32)
     return np.asarray(image.convert("RGB"))
@@ -206,10 +224,8 @@ def _eight_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 def _decode_opencv(data: bytes, max_pixels: int, reason: str) -> Decoded:
     """The last resort, for formats and damage that Pillow refuses."""
-    is_jpeg = data[:3] == b"\xff\xd8\xff"
     try:
-        flags = cv2.IMREAD_COLOR_RGB if is_jpeg else cv2.IMREAD_UNCHANGED
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError("CORRUPT_IMAGE", f"{reason}; OpenCV: {error}") from error
     if pixels is None:
@@ -217,10 +233,10 @@ def _decode_opencv(data: bytes, max_pixels: int, reason: str) -> Decoded:
     height, width = pixels.shape[:2]
     _check_size(width, height, max_pixels)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    if channels >= 3 and not is_jpeg:
+    if channels >= 3:
         pixels = pixels[:, :, [2, 1, 0]]
     rgb = _eight_bits(pixels, pixels.dtype.itemsize * 8)
-    return Decoded(rgb, width, height, "jpeg" if is_jpeg else "unknown", channels in (2, 4), is_jpeg)
+    return Decoded(rgb, width, height, "unknown", channels in (2, 4))
 
 
 _heif_lock = threading.Lock()

@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fastdup_dagster.models import EmbeddingModel
@@ -113,7 +114,9 @@ class _TablePlan:
         )
         path = self.parts / f"part-{uuid.uuid4().hex}.parquet"
         temporary = path.with_suffix(".tmp")
-        frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=False)
+        # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
+        table = frame.to_arrow().cast(self.schema.arrow)
+        pq.write_table(table, temporary, compression="zstd", compression_level=1, write_statistics=False)
         temporary.rename(path)
         number = self.rows.add_file(path)
         for row, (position, _) in enumerate(self.pending):

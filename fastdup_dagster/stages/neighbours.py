@@ -21,6 +21,7 @@ EXACT_BELOW = 65_536
 _MARGIN = 8
 _QUERY_BLOCK = 1_024
 _SCORE_BLOCK = 8_192
+_NEARLY_ZERO = np.float32(1e-30)
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,12 @@ class NeighbourIndex:
             # A graph that several threads build depends on their timing; one thread gives one graph.
             index = faiss.index_factory(vectors.shape[1], self.factory, metric)
             index.metric_arg = argument
+            searched = _for_faiss(vectors, settings.distance)
             if not index.is_trained:
-                index.train(vectors)
-            index.add(vectors)
+                index.train(searched)
+            index.add(searched)
+        if inverted := faiss.try_extract_index_ivf(index):
+            inverted.nprobe = int(parse_parameters(settings.nnf_param).get("nprobe", 32))
         self._index = index
 
     def search(self, queries: Vectors, k: int) -> Neighbours:
@@ -90,7 +94,7 @@ class NeighbourIndex:
         with faiss_threads(self._settings.threads):
             for start in range(0, len(queries), _QUERY_BLOCK):
                 block = queries[start : start + _QUERY_BLOCK]
-                _, found = self._index.search(block, wanted, params=parameters)
+                _, found = self._index.search(_for_faiss(block, self._settings.distance), wanted, params=parameters)
                 self._complete(block, found, ids.shape[1])
                 best = self._rescored(block, found, ids.shape[1])
                 ids[start : start + len(block)], scores[start : start + len(block)] = best
@@ -103,8 +107,13 @@ class NeighbourIndex:
             metric, argument = _METRICS[self._settings.distance]
             index = faiss.index_factory(self._vectors.shape[1], "Flat", metric)
             index.metric_arg = argument
-            index.add(self._vectors)
-            found[short] = index.search(queries[short], found.shape[1])[1]
+            index.add(_for_faiss(self._vectors, self._settings.distance))
+            found[short] = index.search(_for_faiss(queries[short], self._settings.distance), found.shape[1])[1]
+        for row in np.flatnonzero((found >= 0).sum(axis=1) < k):
+            # A vector at an infinite distance is no result to faiss: those that it left out come last.
+            left_out = np.setdiff1d(np.arange(len(self._vectors)), found[row])
+            empty = np.flatnonzero(found[row] < 0)
+            found[row, empty] = left_out[: len(empty)]
 
     def _rescored(
         self, queries: Vectors, found: NDArray[np.int64], k: int
@@ -119,15 +128,13 @@ class NeighbourIndex:
 
     def _search_parameters(self, wanted: int) -> faiss.SearchParameters | None:
         given = parse_parameters(self._settings.nnf_param)
-        if "HNSW" in self.factory:
+        if isinstance(self._index, faiss.IndexHNSW):
             # A beam narrower than k cannot hold k results: the original's recall collapses there.
             return faiss.SearchParametersHNSW(efSearch=max(int(given.get("efSearch", 64)), 2 * wanted))
-        if "IVF" in self.factory:
-            return faiss.SearchParametersIVF(nprobe=int(given.get("nprobe", 32)))
         return None
 
 
-# faiss metric and its argument; the last three take vectors as they are.
+# faiss metric and its argument.
 _METRICS: dict[str, tuple[int, float]] = {
     "cosine": (faiss.METRIC_INNER_PRODUCT, 0.0),
     "euclidean": (faiss.METRIC_L2, 0.0),
@@ -137,6 +144,15 @@ _METRICS: dict[str, tuple[int, float]] = {
     "braycurtis": (faiss.METRIC_BrayCurtis, 0.0),
     "jensenshannon": (faiss.METRIC_JensenShannon, 0.0),
 }
+
+
+def _for_faiss(vectors: Vectors, distance: str) -> Vectors:
+    """Rows as faiss's metric wants them: it divides by zero at two zeros, and takes Jensen-Shannon rows as shares."""
+    if distance == "jensenshannon":
+        vectors = _shares(vectors.astype(np.float64)).astype(np.float32)
+    if distance in ("jensenshannon", "canberra"):
+        return np.where(vectors == 0, _NEARLY_ZERO, vectors)
+    return vectors
 
 
 def similarity_of(first: Vectors, second: Vectors, distance: str) -> NDArray[np.float32]:
@@ -165,8 +181,8 @@ def _true_distance(a: NDArray[np.float64], b: NDArray[np.float64], distance: str
         size = np.abs(a) + np.abs(b)
         return np.divide(gap, size, out=np.zeros_like(gap), where=size > 0).sum(axis=1)
     if distance == "braycurtis":
-        size = np.abs(a + b).sum(axis=1)
-        return np.divide(gap.sum(axis=1), size, out=np.zeros(len(a)), where=size > 0)
+        size, gaps = np.abs(a + b).sum(axis=1), gap.sum(axis=1)
+        return np.divide(gaps, size, out=np.where(gaps > 0, np.inf, 0.0), where=size > 0)
     return _jensen_shannon(a, b)
 
 

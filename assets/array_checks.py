@@ -1,0 +1,71 @@
+"""Checks of embeddings and statistics that need the manifest or the vectors themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from fastdup_dagster.resources.great_expectations import flat
+
+from fastdup_dagster.stages.report import CheckOutcome
+
+_BLOCK_ROWS = 16_384
+
+
+def against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a table side by side with the manifest's, for `expectations.images_and_rows`.
+
+    Returns:
+        `index` (null where the table lacks the image), `image` (null where the manifest does), `filename`,
+        `error_code`, `error`.
+    """
+    images = manifest.select(pl.col("index").alias("image"), "filename")
+    table = rows.select("index", "error_code", "error").collect()
+    joined = table.join(images, left_on="index", right_on="image", how="full", coalesce=False)
+    return joined.select("index", "image", "filename", "error_code", "error")
+
+
+def finite_vectors(path: Path, width: int, manifest: pl.DataFrame, partition: str) -> CheckOutcome:
+    """Checks the vectors of an embeddings table as they stand in its file, block by block.
+
+    Args:
+        path: the complete Parquet file.
+        width: length that the model's vectors have.
+        manifest: names the images in the bad rows.
+        partition: key of the partition.
+    """
+    bad = pl.concat([pl.DataFrame(schema={"index": pl.Int64, "defect": pl.String}), *_defects(path, width)])
+    named = bad.join(manifest.select("index", "filename"), on="index", how="left", maintain_order="left")
+    return CheckOutcome(
+        asset="embeddings",
+        check="finite_vectors",
+        partition=partition,
+        passed=bad.is_empty(),
+        observed=f"{bad.height:,} of {manifest.height:,} rows",
+        limit=f"0 rows without a finite, non-zero vector of {width} numbers (valid) or with one (invalid)",
+        bad_rows=flat(named),
+    )
+
+
+def _defects(path: Path, width: int) -> Iterator[pl.DataFrame]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_BLOCK_ROWS, columns=["index", "embedding", "error_code"]):
+            frame = pl.DataFrame(batch)
+            valid = frame["error_code"].is_null()
+            empty = frame["embedding"].is_null()
+            if (stored := frame.schema["embedding"]) != pl.Array(pl.Float32, width):
+                yield frame.select("index", pl.lit(f"stored as {stored}, not {width} float32").alias("defect"))
+                continue
+            missing, unwanted = valid & empty, ~valid & ~empty
+            filled = frame.filter(~empty)
+            vectors = filled["embedding"].to_numpy().reshape(-1, width)
+            unusable = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
+            for rows, defect in (
+                (frame.filter(missing), "valid, but no vector"),
+                (frame.filter(unwanted), "invalid, but a vector"),
+                (filled.filter(pl.Series(unusable)), "zero or not finite"),
+            ):
+                yield rows.select("index", pl.lit(defect).alias("defect"))

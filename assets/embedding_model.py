@@ -1,0 +1,27 @@
+"""The model that the embeddings are made with: observed, so that another model makes them stale."""
+
+import dagster as dg
+from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.model import ModelResource
+
+from fastdup_dagster.datasets import DatasetsError
+
+
+@dg.observable_source_asset(
+    partitions_def=SPLITS,
+    group_name="images",
+    metadata={"bundled": "EfficientNet-Lite0, int8, Apache-2.0"},
+    tags={"dagster/kind/onnx": ""},
+)
+def embedding_model(
+    context: dg.AssetExecutionContext, datasets: DatasetsResource, model: ModelResource
+) -> dg.DataVersionsByPartition:
+    """The ONNX model that each split's settings name; its data version is `name@sha256`."""
+    versions = {}
+    for key in context.instance.get_dynamic_partitions("split"):
+        try:
+            versions[key] = model.load(datasets.settings(key)).id
+        except (DatasetsError, OSError, ValueError) as error:
+            context.log.warning(f"{key}: its model cannot be observed: {error}")
+    return dg.DataVersionsByPartition(versions)

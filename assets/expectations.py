@@ -1,0 +1,262 @@
+"""Every check in one place: what each table must hold before it is published, as Great Expectations suites.
+
+`CHECKS` names the checks, so that the graph can be built without importing Great Expectations (seconds, and
+hundreds of MB); the functions make the suites when a run needs them. `embeddings` has array checks besides,
+in `array_checks`: vectors never go to pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastdup_dagster.schemas import ERROR_CODES
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.report import CheckOutcome
+from fastdup_dagster.stages.summary import KINDS
+
+CHECKS: dict[str, dict[str, str]] = {
+    "image_manifest": {
+        "has_rows": "at least one image was found",
+        "unique_ids": "index, instance_id and filename each name one row",
+        "known_error_codes": "every error code is one that the documentation explains",
+    },
+    "embeddings": {
+        "share_of_unreadable": "the share of images without a usable vector is within limits.max_invalid_share",
+        "one_row_per_image": "every row of the manifest has its row, and there are no others",
+        "finite_vectors": "each valid image has a finite, non-zero vector of the model's width, an invalid one none",
+    },
+    "img_stats": {
+        "share_of_unreadable": "the share of broken images is within limits.max_invalid_share",
+        "one_row_per_image": "every row of the manifest has its row, and there are no others",
+        "values_in_range": "sizes and statistics are within what they can be",
+    },
+    "knn_graph": {
+        "edge_count": "n * min(k, n - 1) edges, as many for each image, no edge twice",
+        "no_self_edges": "no image is its own neighbour",
+        "similarity_range": "similarities are within what the metric gives",
+    },
+    "similarity": {
+        "over_threshold": "similarities are over the threshold",
+        "sorted": "most alike first",
+        "known_pairs": "no image is paired with itself, and the kind is a known one",
+    },
+    "outliers": {
+        "least_alike_first": "similarities rise and ranks count from 1",
+        "one_row_per_outlier": "an image is named once, and not more rows than outlier_percentile allows",
+    },
+    "components": {
+        "sizes_add_up": "count is the number of the component's rows, at least 2",
+        "one_component_per_image": "an image is in one component at most",
+    },
+    "galleries": {
+        "pages_exist": "every page is there and is not empty",
+        "numbers_agree": "the totals on the pages are those of the tables, and none shows more than there are",
+    },
+    "split_leakage": {
+        "pairs_cross_splits": "a pair joins two different published splits, and its images are in them",
+        "similarity_range": "most alike first, within what the metric gives",
+        "share_of_leaked": "the share of a split's images that leaked is within limits.max_leak_share",
+    },
+}
+
+_ROUNDING = 1e-5  # float32 cosines of equal vectors reach 1.0000002
+
+
+def _gx() -> Any:
+    import great_expectations.expectations as gxe
+
+    return gxe
+
+
+def _about(check: str, limit: str) -> dict[str, Any]:
+    return {"meta": {"check": check}, "description": limit}
+
+
+def _similarities(check: str, settings: Settings) -> Any:
+    low = -1.0 if settings.distance == "cosine" else 0.0
+    limit = f"{low:g} <= distance <= 1"
+    return _gx().ExpectColumnValuesToBeBetween(
+        column="distance", min_value=low - _ROUNDING, max_value=1 + _ROUNDING, **_about(check, limit)
+    )
+
+
+def image_manifest() -> list[Any]:
+    """Suite of the listing."""
+    gxe = _gx()
+    unique = [
+        gxe.ExpectColumnValuesToBeUnique(column=column, **_about("unique_ids", f"each {column} once"))
+        for column in ("index", "instance_id", "filename")
+    ]
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, **_about("has_rows", "at least 1 row")),
+        *unique,
+        gxe.ExpectColumnValuesToBeInSet(
+            column="error_code", value_set=list(ERROR_CODES), **_about("known_error_codes", "codes of ERROR_CODES")
+        ),
+    ]
+
+
+def nothing_found(partition: str, error: Exception) -> CheckOutcome:
+    """What an empty listing leads to: the same as a table without rows, with the reason."""
+    limit = "at least 1 row"
+    return CheckOutcome("image_manifest", "has_rows", partition, passed=False, observed=str(error), limit=limit)
+
+
+def images_and_rows(settings: Settings) -> list[Any]:
+    """Suite of `array_checks.against_manifest`: what embeddings and img_stats both must hold."""
+    gxe = _gx()
+    share = settings.limits.max_invalid_share
+    about = _about("one_row_per_image", "one row per row of the manifest")
+    return [
+        gxe.ExpectColumnValuesToBeNull(
+            column="error_code",
+            mostly=1 - share,
+            **_about("share_of_unreadable", f"at most {share:.1%} of the images (limits.max_invalid_share)"),
+        ),
+        gxe.ExpectColumnValuesToNotBeNull(column="index", **about),
+        gxe.ExpectColumnValuesToNotBeNull(column="image", **about),
+        gxe.ExpectColumnValuesToBeUnique(column="index", **about),
+    ]
+
+
+def img_stats() -> list[Any]:
+    """Suite of the statistics; those of invalid images, and those not asked for, are null and not looked at."""
+    gxe = _gx()
+    ranges: dict[str, tuple[float, float | None]] = {
+        "img_w": (1, None),
+        "img_h": (1, None),
+        "unique": (1, 256),
+        "blur": (0, None),
+        "mean": (0, 255),
+        "min": (0, 255),
+        "max": (0, 255),
+        "stdv": (0, 127.5),
+        "contrast": (0, 1),
+    }
+    return [
+        gxe.ExpectColumnValuesToBeBetween(
+            column=column,
+            min_value=low,
+            max_value=None if high is None else high + _ROUNDING,
+            **_about("values_in_range", f"{low:g} <= {column}" + ("" if high is None else f" <= {high:g}")),
+        )
+        for column, (low, high) in ranges.items()
+    ]
+
+
+def knn_graph(images: int, settings: Settings) -> list[Any]:
+    """Suite of the graph over `images` valid images."""
+    gxe = _gx()
+    each = max(0, min(settings.nearest_neighbors_k, images - 1))
+    count = _about("edge_count", f"{images:,} images with {each} edges each: {images * each:,} edges")
+    return [
+        gxe.ExpectTableRowCountToEqual(value=images * each, **count),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["from", "rank"], **count),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=["from", "to"], **count),
+        gxe.ExpectColumnValuesToBeBetween(column="rank", min_value=1, max_value=max(1, each), **count),
+        gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord(
+            column_list=["from", "to"], **_about("no_self_edges", "from differs from to")
+        ),
+        _similarities("similarity_range", settings),
+    ]
+
+
+def similarity(settings: Settings) -> list[Any]:
+    """Suite of the pairs over the threshold."""
+    gxe = _gx()
+    threshold = settings.threshold
+    return [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="distance",
+            min_value=threshold,
+            strict_min=True,
+            max_value=1 + _ROUNDING,
+            **_about("over_threshold", f"{threshold:g} < distance <= 1"),
+        ),
+        gxe.ExpectColumnValuesToBeDecreasing(column="distance", **_about("sorted", "distance never rises")),
+        gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord(
+            column_list=["from", "to"], **_about("known_pairs", "from differs from to")
+        ),
+        _kinds("known_pairs"),
+    ]
+
+
+def _kinds(check: str) -> Any:
+    return _gx().ExpectColumnValuesToBeInSet(
+        column="kind", value_set=list(KINDS), **_about(check, f"kind is one of {', '.join(KINDS)}")
+    )
+
+
+def outliers(edges: int, settings: Settings) -> list[Any]:
+    """Suite of the outliers of a graph with that many edges."""
+    gxe = _gx()
+    most = max(1, int(settings.outlier_percentile * edges))
+    order, once = "least_alike_first", "one_row_per_outlier"
+    return [
+        gxe.ExpectColumnValuesToBeIncreasing(column="distance", **_about(order, "distance never falls")),
+        gxe.ExpectColumnPairValuesToBeEqual(column_A="rank", column_B="row", **_about(order, "rank 1, 2, 3, …")),
+        gxe.ExpectColumnValuesToBeUnique(column="outlier", **_about(once, "each image once")),
+        gxe.ExpectTableRowCountToBeBetween(min_value=0, max_value=most, **_about(once, f"at most {most:,} rows")),
+    ]
+
+
+def components() -> list[Any]:
+    """Suite of the components, with a column `members`: rows of the same component."""
+    gxe = _gx()
+    return [
+        gxe.ExpectColumnPairValuesToBeEqual(
+            column_A="count", column_B="members", **_about("sizes_add_up", "count equals the component's rows")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="count", min_value=2, **_about("sizes_add_up", "2 or more images a component")
+        ),
+        gxe.ExpectColumnValuesToBeUnique(column="index", **_about("one_component_per_image", "each image once")),
+    ]
+
+
+def galleries() -> list[Any]:
+    """Suite of the pages, with columns `bytes` (size of the file, 0 if there is none) and `expected` (true total)."""
+    gxe = _gx()
+    return [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="bytes", min_value=1, **_about("pages_exist", "a page of 1 byte or more")
+        ),
+        gxe.ExpectColumnPairValuesToBeEqual(
+            column_A="total",
+            column_B="expected",
+            ignore_row_if="either_value_is_missing",
+            **_about("numbers_agree", "total equals that of the tables"),
+        ),
+        gxe.ExpectColumnPairValuesAToBeGreaterThanB(
+            column_A="total", column_B="items", or_equal=True, **_about("numbers_agree", "items <= total")
+        ),
+    ]
+
+
+def split_leakage(splits: Sequence[str], settings: Settings) -> list[Any]:
+    """Suite of the pairs across the given splits, with a column `known`: both images are in their splits."""
+    gxe = _gx()
+    cross = "pairs_cross_splits"
+    named = f"a published split: {', '.join(splits)}"
+    return [
+        gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord(
+            column_list=["split_from", "split_to"], **_about(cross, "split_from differs from split_to")
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="split_from", value_set=list(splits), **_about(cross, named)),
+        gxe.ExpectColumnValuesToBeInSet(column="split_to", value_set=list(splits), **_about(cross, named)),
+        gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], **_about(cross, "ids of valid images")),
+        _kinds(cross),
+        gxe.ExpectColumnValuesToBeDecreasing(column="distance", **_about("similarity_range", "distance never rises")),
+        _similarities("similarity_range", settings),
+    ]
+
+
+def leak_rates(settings: Settings) -> list[Any]:
+    """Suite of the leak rates per pair of splits."""
+    share = settings.limits.max_leak_share
+    about = _about("share_of_leaked", f"at most {share:.1%} of a split (limits.max_leak_share)")
+    return [
+        _gx().ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=share, **about)
+        for column in ("rate_from", "rate_to")
+    ]

@@ -1,0 +1,123 @@
+"""One decode pass gives embeddings and img_stats: decoding is half the cost, so each image is read once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from fastdup_dagster.assets import array_checks, expectations
+from fastdup_dagster.assets.embedding_model import embedding_model
+from fastdup_dagster.assets.gates import check_specs, gate, records
+from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.progress import Progress
+from fastdup_dagster.resources.store import StoreResource
+from pydantic import Field
+
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.features import FEATURE_TABLES, Features, FeatureSummary, compute_features
+from fastdup_dagster.stages.report import CheckOutcome
+from fastdup_dagster.storage import StagedTable
+
+Result = dg.AssetCheckResult | dg.Output[StagedTable]
+
+
+class FeaturesConfig(dg.Config):
+    """What may be asked of one run."""
+
+    recompute: bool = Field(False, description="reuse no published row")
+
+
+@dg.multi_asset(
+    name="features",
+    partitions_def=SPLITS,
+    can_subset=True,
+    outs={
+        "embeddings": dg.AssetOut(
+            is_required=False,
+            dagster_type=StagedTable,
+            description="A feature vector of each image, raw float32.",
+            **described("embeddings", "images", {"onnx", "parquet"}, code_version="1"),
+        ),
+        "img_stats": dg.AssetOut(
+            is_required=False,
+            dagster_type=StagedTable,
+            description="Hashes, size, statistics and a 16 x 16 thumbnail of each image.",
+            **described("img_stats", "images", {"opencv", "parquet"}, code_version="1"),
+        ),
+    },
+    deps=[embedding_model],
+    internal_asset_deps={
+        "embeddings": {dg.AssetKey("image_manifest"), dg.AssetKey("embedding_model")},
+        "img_stats": {dg.AssetKey("image_manifest")},
+    },
+    check_specs=[spec for table in FEATURE_TABLES for spec in check_specs(table, SPLITS)],
+)
+def features(
+    context: dg.AssetExecutionContext,
+    config: FeaturesConfig,
+    image_manifest: pl.DataFrame,
+    datasets: DatasetsResource,
+    store: StoreResource,
+    model: ModelResource,
+    gx: GreatExpectationsResource,
+    pages: PagesResource,
+    progress: dg.ResourceParam[Progress],
+) -> Iterator[Result]:
+    """Reads, decodes, measures and embeds what is not known yet; publishes both tables or neither."""
+    key, wanted = context.partition_key, [t for t in FEATURE_TABLES if t in context.op_execution_context.selected_output_names]
+    settings = datasets.settings(key)
+    report = progress.track(context, "features")
+    with compute_features(
+        image_manifest, settings, model.load(settings), store.of(key), key, wanted, report, config.recompute
+    ) as done:
+        yield from gate(
+            context, pages, [o for t in wanted for o in _checks(t, done, image_manifest, key, settings, gx)]
+        )
+        for table in wanted:
+            staged = done.staged[table]
+            yield dg.Output(
+                staged,
+                output_name=table,
+                data_version=dg.DataVersion(staged.digest),
+                metadata=_metadata(table, staged, done.summary),
+            )
+        done.finish()
+
+
+def _checks(
+    table: str, done: Features, manifest: pl.DataFrame, key: str, settings: Settings, gx: GreatExpectationsResource
+) -> list[CheckOutcome]:
+    staged = done.staged[table]
+    joined = array_checks.against_manifest(staged.scan(), manifest)
+    outcomes = gx.check(joined, table, key, expectations.images_and_rows(settings))
+    if table == "embeddings":
+        return [*outcomes, array_checks.finite_vectors(staged.path, done.summary.width, manifest, key)]
+    return [*outcomes, *gx.check(staged.scan().drop("thumbnail").collect(), table, key, expectations.img_stats())]
+
+
+def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[str, Any]:
+    shared: dict[str, Any] = {
+        **rows(staged.rows),
+        "computed now": summary.computed,
+        "reused": summary.reused,
+        "invalid": summary.invalid.height,
+        "seconds": round(summary.seconds, 2),
+        "invalid images": records(summary.invalid.head(20)) if summary.invalid.height else "none",
+    }
+    if table == "embeddings":
+        return shared | {"inferred now": summary.inferred, "width": summary.width}
+    values = staged.scan().select("blur", "mean", "is_blurry", "is_dark", "is_bright").collect()
+    flags = {name.removeprefix("is_"): int(values[name].sum()) for name in ("is_blurry", "is_dark", "is_bright")}
+    return (
+        shared
+        | flags
+        | {
+            "blur, log10": histogram(values["blur"].clip(1e-3).log10(), "blur"),
+            "mean brightness": histogram(values["mean"], "mean brightness"),
+        }
+    )

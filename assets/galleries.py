@@ -1,0 +1,78 @@
+"""The pages of a split: report, duplicates, outliers, clusters, blurry, dark and bright images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.gates import check_specs, gate
+from fastdup_dagster.assets.metadata import described, rows
+from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.pages import PagesResource
+
+from fastdup_dagster.schemas import GALLERIES
+from fastdup_dagster.stages.galleries import SplitTables, render_galleries
+from fastdup_dagster.stages.summary import SplitSummary, summarise
+from fastdup_dagster.storage import table_digest
+
+Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
+
+
+@dg.asset(
+    partitions_def=SPLITS,
+    check_specs=check_specs("galleries", SPLITS),
+    **described("galleries", "report", {"html"}, code_version="1"),
+)
+def galleries(
+    context: dg.AssetExecutionContext,
+    image_manifest: pl.DataFrame,
+    img_stats: pl.DataFrame,
+    knn_graph: pl.DataFrame,
+    similarity: pl.DataFrame,
+    outliers: pl.DataFrame,
+    components: pl.DataFrame,
+    datasets: DatasetsResource,
+    gx: GreatExpectationsResource,
+    pages: PagesResource,
+) -> Iterator[Result]:
+    """HTML pages that show what was found; they need nothing but the images folder beside them."""
+    key = context.partition_key
+    tables = SplitTables(image_manifest, img_stats, knn_graph, similarity, outliers, components)
+    summary = summarise(tables)
+    with pages.staged(key) as staged:
+        frame = render_galleries(tables, staged, key, datasets.settings(key), home="../report.html")
+        measured = _measured(frame, staged, summary)
+        yield from gate(context, pages, gx.check(measured, "galleries", key, expectations.galleries()))
+        pages.publish(staged, folder := pages.folder(key))
+    frame = frame.with_columns(pl.Series("uri", [(folder / f"{kind}.html").as_uri() for kind in frame["kind"]]))
+    yield dg.Output(
+        frame,
+        data_version=dg.DataVersion(table_digest(GALLERIES, frame)),
+        metadata={
+            **rows(frame.height),
+            **{kind: pages.link(key, folder / f"{kind}.html") for kind in frame["kind"]},
+            "folder": dg.MetadataValue.path(folder),
+            **{f"total, {kind}": total for kind, total in frame.select("kind", "total").iter_rows()},
+        },
+    )
+
+
+def _measured(frame: pl.DataFrame, folder: Path, summary: SplitSummary) -> pl.DataFrame:
+    """The pages with the size of each file, and the total that the tables give for it."""
+    totals = {
+        "report": summary.images,
+        "duplicates": summary.pairs,
+        "clusters": summary.clusters,
+        "outliers": summary.outliers,
+        "blurry": summary.blurry,
+        "dark": summary.dark,
+        "bright": summary.bright,
+    }
+    files = [folder / f"{kind}.html" for kind in frame["kind"]]
+    return frame.with_columns(
+        pl.Series("bytes", [path.stat().st_size if path.is_file() else 0 for path in files], dtype=pl.Int64),
+        pl.Series("expected", [totals.get(kind) for kind in frame["kind"]], dtype=pl.Int64),
+    )

@@ -1,0 +1,53 @@
+"""The listing of a split: one row per image, nothing read yet."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.gates import check_specs, gate
+from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.pages import PagesResource
+
+from fastdup_dagster.datasets import parse_key
+from fastdup_dagster.sources import NothingFoundError
+from fastdup_dagster.stages import image_manifest as stage
+
+Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
+
+
+@dg.asset(
+    partitions_def=SPLITS,
+    check_specs=check_specs("image_manifest", SPLITS),
+    **described("image_manifest", "images", {"polars", "parquet"}, code_version="1"),
+)
+def image_manifest(
+    context: dg.AssetExecutionContext, datasets: DatasetsResource, gx: GreatExpectationsResource, pages: PagesResource
+) -> Iterator[Result]:
+    """Every file of the split: id, path, size, time of change, and the errors that a listing can see.
+
+    Its data version covers the time of change of each file: bytes can change at equal size. A file that was only
+    touched costs one read further down, and nothing there changes.
+    """
+    key = context.partition_key
+    try:
+        listing = stage.list_images(datasets.source(key), datasets.settings(key), split=parse_key(key)[1])
+    except NothingFoundError as error:
+        yield from gate(context, pages, [expectations.nothing_found(key, error)])
+        return
+    frame = listing.frame
+    yield from gate(context, pages, gx.check(frame, "image_manifest", key, expectations.image_manifest()))
+    yield dg.Output(
+        frame,
+        data_version=dg.DataVersion(stage.manifest_version(frame)),
+        metadata={
+            **rows(frame.height),
+            "invalid in the listing": frame["error_code"].count(),
+            "MB": round(float(frame["file_size"].sum()) / 1e6, 1),
+            "file size, log10 of bytes": histogram(frame["file_size"].cast(pl.Float64).log10(), "file sizes"),
+            "notes": "; ".join(listing.notes) or "nothing was left out",
+        },
+    )

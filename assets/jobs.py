@@ -1,0 +1,28 @@
+"""What is launched by name: everything of one split, and everything across the splits of a data set."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+SPLIT_ASSETS = (
+    "image_manifest",
+    "embeddings",
+    "img_stats",
+    "knn_graph",
+    "similarity",
+    "outliers",
+    "components",
+    "galleries",
+)
+
+analyse_split = dg.define_asset_job(
+    "analyse_split",
+    selection=dg.AssetSelection.assets(*SPLIT_ASSETS),
+    description="Lists, reads and analyses one split, and writes its pages.",
+)
+
+analyse_dataset = dg.define_asset_job(
+    "analyse_dataset",
+    selection=dg.AssetSelection.assets("split_leakage"),
+    description="Compares the published splits of one data set.",
+)

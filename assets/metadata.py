@@ -1,0 +1,159 @@
+"""What a person sees of a materialisation: counts, a small chart, the worst pairs with thumbnails, a link."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any, TypedDict
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from fastdup_dagster.images import ImageError, thumbnail_jpeg
+from fastdup_dagster.schemas import TABLES, Column
+from fastdup_dagster.stages.pages import data_uri, visible
+
+OWNERS = ["team:data-quality"]
+_BINS = 24
+_THUMBNAIL_SIDE = 96
+WORST = 6
+
+
+class Description(TypedDict):
+    """Arguments that `dg.asset` and `dg.AssetOut` have in common."""
+
+    group_name: str
+    kinds: set[str]
+    owners: list[str]
+    code_version: str
+    metadata: dict[str, Any]
+
+
+def described(table: str, group: str, kinds: set[str], code_version: str) -> Description:
+    """What every asset says about itself, taken from its schema."""
+    schema = TABLES[table]
+    return {
+        "group_name": group,
+        "kinds": kinds,
+        "owners": OWNERS,
+        "code_version": code_version,
+        "metadata": {
+            "row": f"one row per {schema.row}",
+            "dagster/column_schema": dg.TableSchema([_column(column) for column in schema.columns]),
+        },
+    }
+
+
+def _column(column: Column) -> dg.TableColumn:
+    constraints = dg.TableColumnConstraints(nullable=column.nullable)
+    return dg.TableColumn(column.name, str(column.dtype), description=column.description, constraints=constraints)
+
+
+def rows(count: int) -> dict[str, int]:
+    """Number of rows of the partition, under the key that the UI plots."""
+    return {"dagster/partition_row_count": count}
+
+
+def histogram(values: pl.Series, title: str) -> dg.MarkdownMetadataValue | str:
+    """A small SVG chart, short enough (under 1,000 characters) to be shown where it stands.
+
+    Args:
+        values: numbers; nulls and values that are not finite are left out.
+        title: what they are.
+    """
+    numbers = values.drop_nulls().cast(pl.Float64).to_numpy()
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return "no values"
+    low, high = float(numbers.min()), float(numbers.max())
+    counts, _ = np.histogram(numbers, bins=_BINS, range=(low, high if high > low else low + 1))
+    heights = np.ceil(40 * counts / counts.max()).astype(int)
+    bars = "".join(f"M{10 * i} 40v-{h}h9v{h}" for i, h in enumerate(heights) if h)
+    svg = (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 240 52' width='360'><path fill='#58a' d='{bars}'/>"
+        f"<g font-size='9' fill='#777'><text y='50'>{low:.4g}</text>"
+        f"<text x='240' y='50' text-anchor='end'>{high:.4g}</text></g></svg>"
+    )
+    encoded = base64.b64encode(svg.encode()).decode()
+    return dg.MetadataValue.md(f"![{escape(title)}](data:image/svg+xml;base64,{encoded})")
+
+
+def picture_table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue | str:
+    """A markdown table for the dialog; cells made by `thumbnail` are shown as pictures."""
+    body = ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines]
+    if not body:
+        return "none"
+    return dg.MetadataValue.md("\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body]))
+
+
+def thumbnail(uri: str) -> str:
+    """A cell with the picture in small; a dash if it cannot be read any more."""
+    try:
+        return f"![]({data_uri(thumbnail_jpeg(uri, _THUMBNAIL_SIDE))})"
+    except (ImageError, OSError, ValueError):
+        return "–"
+
+
+def text(value: object) -> str:
+    """A cell with text as it is: what markdown or HTML would take for its own is escaped."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|~&" else c for c in visible(value))
+
+
+def worst_pairs(pairs: pl.DataFrame, manifest: pl.DataFrame, ends: tuple[str, str]) -> dg.MarkdownMetadataValue | str:
+    """The first pairs of a table side by side, with names, similarity and, if there is one, kind.
+
+    Args:
+        pairs: rows with two ids and `distance`, worst first.
+        manifest: looks up uri and filename.
+        ends: names of the two id columns.
+    """
+    shown = pairs.head(WORST)
+    images = _images(manifest, pl.concat([shown[end] for end in ends]))
+    return _pair_table(ends, [(images[row[ends[0]]], images[row[ends[1]]], row) for row in shown.iter_rows(named=True)])
+
+
+def worst_leaks(pairs: pl.DataFrame, manifests: Mapping[str, pl.DataFrame]) -> dg.MarkdownMetadataValue | str:
+    """The first pairs of split_leakage side by side; file names are led by their split's.
+
+    Args:
+        pairs: the table split_leakage.
+        manifests: image_manifest of each split.
+    """
+    shown = pairs.head(WORST)
+    found = {}
+    for split, manifest in manifests.items():
+        ends = [shown.filter(pl.col(f"split_{end}") == split)[end] for end in ("from", "to")]
+        for index, (uri, name) in _images(manifest, pl.concat(ends)).items():
+            found[split, index] = uri, f"{split}/{name}"
+    lines = [
+        (found[row["split_from"], row["from"]], found[row["split_to"], row["to"]], row)
+        for row in shown.iter_rows(named=True)
+    ]
+    return _pair_table(("from", "to"), lines)
+
+
+_Image = tuple[str, str]
+
+
+def _images(manifest: pl.DataFrame, ids: pl.Series) -> dict[int, _Image]:
+    known = manifest.filter(pl.col("index").is_in(ids.unique().implode())).select("index", "uri", "filename")
+    return {index: (uri, name) for index, uri, name in known.iter_rows()}
+
+
+def _pair_table(
+    ends: tuple[str, str], pairs: Iterable[tuple[_Image, _Image, Mapping[str, Any]]]
+) -> dg.MarkdownMetadataValue | str:
+    lines = [
+        [
+            thumbnail(one[0]),
+            thumbnail(other[0]),
+            f"{row['distance']:.4f}",
+            str(row.get("kind", "")).replace("_", " "),
+            text(one[1]),
+            text(other[1]),
+        ]
+        for one, other, row in pairs
+    ]
+    return picture_table([*ends, "similarity", "kind", "first", "second"], lines)

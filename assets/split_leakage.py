@@ -1,0 +1,87 @@
+"""Images that stand in two splits of a data set: a model is then tested on what it was trained on."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.gates import check_specs, gate, records
+from fastdup_dagster.assets.metadata import described, histogram, rows, worst_leaks
+from fastdup_dagster.assets.partitions import DATASETS, SplitsOfDataset
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.store import StoreResource
+
+from fastdup_dagster.datasets import partition_key
+from fastdup_dagster.schemas import SPLIT_LEAKAGE
+from fastdup_dagster.stages import split_leakage as stage
+from fastdup_dagster.stages.galleries import render_leaks
+from fastdup_dagster.storage import table_digest
+
+Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
+
+
+def _published_splits() -> dg.AssetIn:
+    return dg.AssetIn(partition_mapping=SplitsOfDataset(), metadata={"allow_missing_partitions": True})
+
+
+@dg.asset(
+    partitions_def=DATASETS,
+    ins={"embeddings": _published_splits(), "img_stats": _published_splits()},
+    check_specs=check_specs("split_leakage", DATASETS),
+    **described("split_leakage", "report", {"faiss", "parquet"}, code_version="1"),
+)
+def split_leakage(
+    context: dg.AssetExecutionContext,
+    embeddings: dict[str, pl.DataFrame],
+    img_stats: dict[str, pl.DataFrame],
+    datasets: DatasetsResource,
+    store: StoreResource,
+    gx: GreatExpectationsResource,
+    pages: PagesResource,
+) -> Iterator[Result]:
+    """Pairs of images across the splits of one data set that are alike; splits that are not published are named."""
+    dataset = context.partition_key
+    settings, registered = datasets.settings(dataset), sorted(datasets.entry(dataset).splits)
+    splits = [s for s in registered if partition_key(dataset, s) in embeddings.keys() & img_stats.keys()]
+    vectors, stats = ({s: t[partition_key(dataset, s)] for s in splits} for t in (embeddings, img_stats))
+    frame = stage.split_leakage(vectors, stats, settings)
+    rates = stage.leak_rates(frame, {split: table["embedding"].count() for split, table in vectors.items()})
+    suite = expectations.split_leakage(splits, settings)
+    outcomes = gx.check(with_known_ids(frame, vectors), "split_leakage", dataset, suite)
+    yield from gate(
+        context, pages, [*outcomes, *gx.check(rates, "split_leakage", dataset, expectations.leak_rates(settings))]
+    )
+    # Read aside, not as an input: names are for people only, and must not make the pairs stale.
+    manifests = {s: store.of(dataset).read("image_manifest", partition_key(dataset, s)) for s in splits}
+    folder = pages.leaks_folder(dataset)
+    render_leaks(frame, manifests, stats, folder, dataset, settings, home="../report.html")
+    yield dg.Output(
+        frame,
+        data_version=dg.DataVersion(table_digest(SPLIT_LEAKAGE, frame)),
+        metadata={
+            **rows(frame.height),
+            "compared": ", ".join(splits) or "none",
+            "not published, not compared": ", ".join(s for s in registered if s not in splits) or "none",
+            "leak rates": records(rates) if rates.height else "none",
+            "similarity across splits": histogram(frame["distance"], "similarity"),
+            "worst pairs": worst_leaks(frame, manifests),
+            "page": pages.link(dataset, folder / "leaks.html"),
+        },
+    )
+
+
+def with_known_ids(frame: pl.DataFrame, vectors: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """The pairs with a column `known`: both ids are those of valid images of their splits."""
+    none = pl.DataFrame(schema={"split": pl.String, "index": pl.Int64})
+    ids = [
+        v.filter(pl.col("embedding").is_not_null()).select(pl.lit(s).alias("split"), "index")
+        for s, v in vectors.items()
+    ]
+    valid = pl.concat([none, *ids]).with_columns(pl.lit(True).alias("known"))
+    for end in ("from", "to"):
+        renamed = valid.rename({"split": f"split_{end}", "index": end, "known": f"known_{end}"})
+        frame = frame.join(renamed, on=[f"split_{end}", end], how="left", maintain_order="left")
+    both = pl.col("known_from").fill_null(False) & pl.col("known_to").fill_null(False)
+    return frame.with_columns(both.alias("known"))

@@ -1,0 +1,218 @@
+"""`fastdup-dagster`: the commands and their options. What they do is in `fastdup_dagster.command_line`.
+
+Heavy imports wait until a command needs them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from fastdup_dagster.command_line.analyse import Analysis
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+# option, name of the setting, type, help
+_SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
+    ("--k", "nearest_neighbors_k", click.IntRange(min=1), "Neighbours per image (2)."),
+    ("--threshold", "threshold", float, "Pairs: similarity over it (0.9)."),
+    ("--cc-threshold", "cc_threshold", float, "Clusters: similarity at or over it (0.96)."),
+    ("--outlier-percentile", "outlier_percentile", float, "Share of the edges that count as outliers (0.05)."),
+    (
+        "--model",
+        "model_path",
+        click.Path(exists=True, dir_okay=False, resolve_path=True),
+        "An .onnx model of your own.",
+    ),
+    ("--max-invalid-share", "max_invalid_share", float, "Broken files that are accepted, 0 to 1 (0.05)."),
+)
+
+
+def _setting_options(command: _Command) -> _Command:
+    for flag, name, kind, text in reversed(_SETTINGS):
+        command = click.option(flag, name, type=kind, default=None, help=text)(command)
+    return command
+
+
+_COMMON: tuple[Callable[[_Command], _Command], ...] = (
+    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and pages."),
+    click.option("--num-threads", type=click.IntRange(min=1), help="Threads; the cores of this machine by default."),
+    click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output."),
+    click.option("--verbose", is_flag=True, help="Dagster's own log, too."),
+)
+
+
+def _common_options(command: _Command) -> _Command:
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fastdup-dagster")
+def main() -> None:
+    """Finds what is wrong with an image data set: copies, leaks, outliers, broken, blurred, dark and bright images.
+
+    Results go to the Dagster home (DAGSTER_HOME, else ~/.fastdup_dagster); `fastdup-dagster dev` shows them.
+    """
+
+
+@main.command(
+    epilog="\b\nExamples:\n"
+    "  fastdup-dagster run ~/photos --name photos\n"
+    "  fastdup-dagster run ~/coco --name coco --split train --split val --threshold 0.92\n"
+    "  fastdup-dagster run list.txt --name mine --out results --json > results.json\n"
+    "\b\nExit code: 0 if every gate is open, 1 if one is not or a step failed, 2 for wrong usage."
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", help="Of the data set; by default the folder's name.")
+@click.option(
+    "--split", "splits", multiple=True, help="A split to run; by default all: sub-folders train, val, test, …"
+)
+@_setting_options
+@click.option("--high-accuracy", is_flag=True, help="The bundled model with 960 numbers instead of 576.")
+@click.option(
+    "--settings", "settings_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML file."
+)
+@click.option("--recompute", is_flag=True, help="Read every image again, even unchanged ones.")
+@click.option("--replace", is_flag=True, help="Let --name stand for PATH from now on.")
+@_common_options
+def run(
+    path: Path,
+    name: str | None,
+    splits: Sequence[str],
+    high_accuracy: bool,
+    settings_file: Path | None,
+    recompute: bool,
+    replace: bool,
+    out: Path | None,
+    num_threads: int | None,
+    as_json: bool,
+    verbose: bool,
+    **flags: Any,
+) -> None:
+    """Analyses the images of PATH: a folder, or a text or csv file with one path a row.
+
+    The data set is registered under --name with these settings, and its splits are materialised one after another.
+    Options given once are remembered for that name; --settings and options go over what is remembered.
+    """
+    changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy or None})
+    overrides = {} if num_threads is None else {"num_threads": num_threads}
+    _quiet()
+    from fastdup_dagster.command_line import plan as planning
+    from fastdup_dagster.home import ensure_home
+
+    ensure_home()
+    try:
+        called = name or (path.absolute().name if path.is_dir() else path.stem)
+        entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
+        made = planning.make_plan(called, entry, chosen, overrides, recompute)
+    except (OSError, TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    planning.register_plan(made)
+    analysis = _analyse(made, overrides, recompute, as_json, verbose)
+    sys.exit(0 if analysis.success else 1)
+
+
+@main.command(epilog="\b\nExample:\n  fastdup-dagster demo --out demo")
+@click.option("--seed", default=0, show_default=True, help="Another seed, other pictures and defects.")
+@_common_options
+def demo(seed: int, out: Path | None, num_threads: int | None, as_json: bool, verbose: bool) -> None:
+    """Makes a data set with planted defects, finds them, and prints planted against found."""
+    _quiet()
+    from fastdup_dagster.command_line import plan as planning
+    from fastdup_dagster.command_line.demo import say_score
+    from fastdup_dagster.demo import make_demo
+    from fastdup_dagster.home import ensure_home
+
+    folder = (out or ensure_home() / "demo").absolute()
+    try:
+        planted = make_demo(images := folder / f"images-{seed}", seed)
+        entry, splits = planning.resolve_entry(images, "demo", (), {}, folder / "results", replace=True)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    overrides = {} if num_threads is None else {"num_threads": num_threads}
+    made = planning.make_plan("demo", entry, splits, overrides, recompute=False)
+    planning.register_plan(made)
+    analysis = _analyse(made, overrides, False, as_json, verbose)
+    if analysis.success and not as_json:
+        say_score(planted, analysis)
+    sys.exit(0 if analysis.success else 1)
+
+
+@main.command(epilog="\b\nExample:\n  fastdup-dagster dev --port 3000")
+@click.option("--port", default=3000, show_default=True, help="Of the Dagster UI, on this machine alone.")
+@click.option("--pages-port", default=3010, show_default=True, help="Of galleries and reports, on this machine alone.")
+@click.option("--workspace", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A workspace.yaml.")
+def dev(port: int, pages_port: int, workspace: Path | None) -> None:
+    """Serves the Dagster UI and daemon on what was run here, and the galleries that it links to."""
+    from fastdup_dagster.command_line.dev import serve
+    from fastdup_dagster.home import ensure_home
+
+    home = ensure_home()
+    click.echo(f"Dagster UI http://127.0.0.1:{port}, pages http://127.0.0.1:{pages_port}, home {home}", err=True)
+    try:
+        code = serve(port, pages_port, workspace, {"FASTDUP_PAGES_URL": f"http://127.0.0.1:{pages_port}"})
+    except OSError as error:
+        raise click.UsageError(f"port {pages_port}: {error.strerror}; choose another --pages-port") from error
+    sys.exit(code)
+
+
+def _changes(settings_file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """Settings that this command line changes: those of the file, then those of the options."""
+    from fastdup_dagster.settings import load_settings, settings_from
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    share = given.pop("max_invalid_share", None)
+    try:
+        changes = load_settings(settings_file).model_dump(mode="json", exclude_unset=True) if settings_file else {}
+        changes |= given
+        if share is not None:
+            changes["limits"] = {**changes.get("limits", {}), "max_invalid_share": share}
+        settings_from(changes)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    return changes
+
+
+def _quiet() -> None:
+    """No warnings of other people's code between our lines; SIGTERM ends a run in order, like Ctrl-C."""
+    import warnings
+
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+    def end(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, as_json: bool, verbose: bool) -> Analysis:
+    """Says the plan, runs it with live progress, prints the results."""
+    from rich.console import Console
+
+    from fastdup_dagster.command_line import output
+    from fastdup_dagster.command_line.analyse import analyse, open_instance
+    from fastdup_dagster.command_line.display import open_display, terminal
+
+    output.say_plan(Console(stderr=True), plan)
+    chosen = [split.split for split in plan.splits]
+    try:
+        with open_instance() as instance, terminal() as console, open_display(console) as display:
+            analysis = analyse(instance, plan.name, plan.entry, chosen, display, overrides, recompute, verbose)
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was computed is kept: the same command goes on from there.", err=True)
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps(output.as_json(analysis), indent=2, default=str))
+    else:
+        output.say_results(Console(), analysis)
+    return analysis

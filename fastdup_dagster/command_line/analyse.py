@@ -1,0 +1,264 @@
+"""Materialises the splits of a data set in this process and gathers what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from dagster_shared.error import SerializableErrorInfo
+
+from fastdup_dagster.assets.embedding_model import embedding_model
+from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.partitions import add_partitions
+from fastdup_dagster.command_line.display import Display, display_logger
+from fastdup_dagster.command_line.runs import close_dead_runs, owner_tags
+from fastdup_dagster.datasets import DatasetEntry, partition_key
+from fastdup_dagster.definitions import build_definitions
+from fastdup_dagster.home import ensure_home
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables, render_dataset_report
+from fastdup_dagster.stages.split_leakage import leak_rates
+from fastdup_dagster.storage import TableStore
+
+
+@dataclass
+class PartitionRun:
+    """What one partition's run left behind."""
+
+    partition: str
+    success: bool
+    run_id: str
+    seconds: float
+    checks: list[CheckOutcome]
+    errors: list[str]
+    features: dict[str, Any] = field(default_factory=dict)
+    notes: str = ""
+
+
+@dataclass
+class Analysis:
+    """What a data set's runs left behind.
+
+    Attributes:
+        name: of the data set.
+        splits: the run of each split.
+        leakage: the run that compared them; None if there was nothing to compare.
+        report: what report.html is made from.
+        page: report.html.
+    """
+
+    name: str
+    splits: dict[str, PartitionRun]
+    leakage: PartitionRun | None
+    report: DatasetReport
+    page: Path
+
+    @property
+    def runs(self) -> list[PartitionRun]:
+        """All runs, that of the leakage last."""
+        return [*self.splits.values(), *([self.leakage] if self.leakage else [])]
+
+    @property
+    def success(self) -> bool:
+        """Whether every gate is open and nothing else failed."""
+        return all(run.success for run in self.runs)
+
+
+@contextmanager
+def open_instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of this home, with runs of dead processes closed."""
+    ensure_home()
+    with dg.DagsterInstance.get() as instance:
+        close_dead_runs(instance)
+        yield instance
+
+
+def analyse(
+    instance: dg.DagsterInstance,
+    name: str,
+    entry: DatasetEntry,
+    splits: Sequence[str],
+    display: Display,
+    overrides: Mapping[str, Any],
+    recompute: bool = False,
+    verbose: bool = False,
+) -> Analysis:
+    """Runs the splits one after another, then compares them, then writes report.html.
+
+    A split that a gate stops does not keep the others from running.
+
+    Args:
+        instance: where the runs are recorded.
+        name: of the data set, as registered.
+        entry: its entry.
+        splits: which of its splits to run.
+        display: shows progress.
+        overrides: settings of this process alone.
+        recompute: reuse no published row.
+        verbose: Dagster's own log, too.
+    """
+    datasets = DatasetsResource(overrides=dict(overrides))
+    loggers = {"live": display_logger(display), "console": dg.colored_console_logger}
+    defs = build_definitions(datasets, display, loggers)
+    add_partitions(instance, name, list(entry.splits))
+    _observe_model(instance, defs, _log_config("all", verbose))
+    reading = {"ops": {"features": {"config": {"recompute": recompute}}}}
+    runs = {}
+    for split in splits:
+        key = partition_key(name, split)
+        runs[split] = _run(defs, instance, "analyse_split", key, _log_config(key, verbose) | reading)
+    leakage = None
+    if len(entry.splits) > 1:
+        leakage = _run(defs, instance, "analyse_dataset", name, _log_config(name, verbose))
+    report = _report(name, entry, datasets, runs, leakage)
+    page = TableStore(entry.store_root()).pages(name) / "report.html"
+    return Analysis(name, runs, leakage, report, render_dataset_report(page, report))
+
+
+def _log_config(partition: str, verbose: bool) -> dict[str, Any]:
+    """Run configuration that chooses the loggers: the live display, and Dagster's own if asked for."""
+    loggers: dict[str, Any] = {"live": {"config": {"partition": partition}}}
+    return {"loggers": loggers | ({"console": {"config": {"log_level": "INFO"}}} if verbose else {})}
+
+
+def _observe_model(instance: dg.DagsterInstance, defs: dg.Definitions, config: Mapping[str, Any]) -> None:
+    """Records which model each split names, so that a later change of it makes embeddings stale."""
+    job = defs.resolve_implicit_job_def_def_for_assets([embedding_model.key])
+    if job is None:
+        raise RuntimeError("the code location has no job for embedding_model")
+    job.execute_in_process(
+        run_config=dict(config), instance=instance, asset_selection=[embedding_model.key], tags=owner_tags()
+    )
+
+
+def _run(
+    defs: dg.Definitions, instance: dg.DagsterInstance, job: str, partition: str, config: Mapping[str, Any]
+) -> PartitionRun:
+    begun = time.monotonic()
+    result = defs.resolve_job_def(job).execute_in_process(
+        run_config=dict(config), instance=instance, partition_key=partition, raise_on_error=False, tags=owner_tags()
+    )
+    if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
+        raise KeyboardInterrupt
+    checks = [_check(evaluation, partition) for evaluation in result.get_asset_check_evaluations()]
+    gated = any(check.outcome == "failed" for check in checks)
+    metadata = _metadata(result)
+    return PartitionRun(
+        partition=partition,
+        success=result.success,
+        run_id=result.run_id,
+        seconds=time.monotonic() - begun,
+        checks=checks,
+        errors=[] if gated else _errors(result),
+        features={name: metadata["embeddings"][name] for name in _COUNTED if name in metadata.get("embeddings", {})},
+        notes=str(metadata.get("image_manifest", {}).get("notes", "")),
+    )
+
+
+_COUNTED = ("computed now", "inferred now", "reused", "seconds")
+
+
+def _metadata(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    """Plain metadata of what was materialised, by asset."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in result.get_asset_materialization_events():
+        if event.asset_key is not None:
+            metadata = event.step_materialization_data.materialization.metadata
+            found[event.asset_key.to_user_string()] = {name: value.value for name, value in metadata.items()}
+    return found
+
+
+def _check(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckOutcome:
+    """A check's result as the report knows it."""
+    metadata = evaluation.metadata
+    table = metadata.get("bad rows")
+    rows = [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else None
+    observed, limit = (metadata[name].value if name in metadata else None for name in ("observed", "limit"))
+    asset = evaluation.asset_key.to_user_string()
+    return CheckOutcome(
+        asset=asset,
+        check=evaluation.check_name,
+        partition=partition,
+        passed=evaluation.passed,
+        blocking=evaluation.severity is dg.AssetCheckSeverity.ERROR,
+        observed=observed,
+        limit=limit,
+        description=CHECKS[asset][evaluation.check_name],
+        bad_rows=None if rows is None else pl.DataFrame(rows, infer_schema_length=None),
+    )
+
+
+def _interrupted(error: SerializableErrorInfo | None) -> bool:
+    """Whether a step was ended by a signal, which Dagster takes for a failure of the step."""
+    names = set()
+    while error is not None:
+        names.add(error.cls_name)
+        error = error.cause
+    return bool(names & {"KeyboardInterrupt", "DagsterExecutionInterruptedError"})
+
+
+def _errors(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What steps failed of, in words: the innermost cause of each."""
+    found = []
+    for event in result.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        found.append(f"{event.step_key}: {error.message.strip() if error else 'failed'}")
+    return found
+
+
+def _report(
+    name: str,
+    entry: DatasetEntry,
+    datasets: DatasetsResource,
+    runs: Mapping[str, PartitionRun],
+    leakage: PartitionRun | None,
+) -> DatasetReport:
+    settings = datasets.settings(name)
+    store = TableStore(entry.store_root())
+    tables = {
+        split: read_split(store, partition_key(name, split)) if run.success else None for split, run in runs.items()
+    }
+    done = [split for split, found in tables.items() if found is not None]
+    leaks = store.read("split_leakage", name) if leakage and leakage.success and len(done) > 1 else None
+    if leaks is not None:  # pairs with splits that were not part of this run have no pictures here
+        leaks = leaks.filter(pl.col("split_from").is_in(done) & pl.col("split_to").is_in(done))
+    sizes = {split: t.img_stats["error_code"].null_count() for split, t in tables.items() if t is not None}
+    return DatasetReport(
+        name=name,
+        splits=tables,
+        settings=settings,
+        model=ModelResource().load(settings).id,
+        version=version("fastdup-dagster"),
+        created=datetime.now(UTC),
+        checks=[check for run in (*runs.values(), *([leakage] if leakage else [])) for check in run.checks],
+        leakage=leaks,
+        leak_rates=None if leaks is None else leak_rates(leaks, sizes),
+        galleries={split: store.pages(partition_key(name, split)) for split in done},
+        leaks_page=None if leaks is None else store.pages(name) / "_leaks" / "leaks.html",
+        notes=[f"{split}: {run.notes}" for split, run in runs.items() if run.notes]
+        + [f"{run.partition}: {error}" for run in runs.values() for error in run.errors],
+    )
+
+
+def read_split(store: TableStore, key: str) -> SplitTables:
+    """The published tables of a split."""
+    return SplitTables(
+        manifest=store.read("image_manifest", key),
+        img_stats=store.read("img_stats", key),
+        knn_graph=store.read("knn_graph", key),
+        similarity=store.read("similarity", key),
+        outliers=store.read("outliers", key),
+        components=store.read("components", key),
+        embeddings=store.read("embeddings", key, ["index", "error_code", "error"]),
+    )

@@ -1,0 +1,73 @@
+"""`fastdup-dagster dev`: the Dagster UI and daemon on this project, and the server of its pages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from fastdup_dagster.command_line.pages_server import pages_server
+
+_PATIENCE = 20.0
+
+
+def serve(port: int, pages_port: int, workspace: Path | None, environment: dict[str, str]) -> int:
+    """Runs until it is interrupted or terminated, or Dagster ends by itself.
+
+    Args:
+        port: of the Dagster UI, on 127.0.0.1.
+        pages_port: of the galleries, on 127.0.0.1.
+        workspace: a workspace.yaml; None serves this package's definitions.
+        environment: of the Dagster processes, over this one's.
+
+    Returns:
+        Dagster's exit code; 0 after an interrupt.
+
+    Raises:
+        OSError: if `pages_port` is taken.
+    """
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    # Set before Dagster starts: a child of a process that ignores SIGINT (a shell's background job) would ignore it
+    # too, and could not be stopped.
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pages_server(pages_port) as server:
+            threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
+            code = _dagster(port, workspace, environment, stop)
+            server.shutdown()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code
+
+
+def _dagster(port: int, workspace: Path | None, environment: dict[str, str], stop: threading.Event) -> int:
+    what = ["-w", str(workspace)] if workspace else ["-m", "fastdup_dagster.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), *what]
+    # A session of its own: Ctrl-C in the terminal reaches this process alone, which then ends Dagster in order.
+    child = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+    try:
+        while child.poll() is None and not stop.wait(0.2):
+            pass
+    finally:
+        code = _end(child)
+    return 0 if stop.is_set() else code
+
+
+def _end(child: subprocess.Popen[bytes]) -> int:
+    """Asks Dagster to end, and ends its whole session if it does not."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        try:
+            return child.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+    return child.wait()

@@ -1,0 +1,213 @@
+"""What a run will do, said before it begins: data set, splits, files, and about how much time, memory and disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fastdup_dagster.datasets import (
+    DatasetEntry,
+    DatasetsError,
+    check_name,
+    load_dataset,
+    load_datasets,
+    partition_key,
+    register,
+)
+from fastdup_dagster.images import read_image, to_square
+from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.sources import open_source
+from fastdup_dagster.sources.splits import WHOLE, find_splits
+from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
+from fastdup_dagster.stages.image_manifest import list_images
+from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.storage import TableStore
+
+_SAMPLE = 12
+_BASE_MEMORY = 650_000_000  # Python, Dagster, ONNX Runtime and Great Expectations, as measured
+_STATISTICS_BYTES = 1_100  # of img_stats per image: the thumbnail's 768, hashes, numbers
+_GALLERY_BYTES = 15_000  # of a thumbnail in a gallery
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """One split: how many images it lists, how many of them are new or changed, and their bytes."""
+
+    split: str
+    images: int
+    new: int
+    size: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        name: of the data set.
+        entry: as registered.
+        splits: those to run, in order.
+        rate: images/s of the decode pass, measured on a few of the images; None if nothing is to be read.
+        seconds: of the decode passes.
+        memory: bytes, at most.
+        disk: bytes of tables and pages.
+        basis: how the time was estimated.
+    """
+
+    name: str
+    entry: DatasetEntry
+    splits: Sequence[SplitPlan]
+    rate: float | None
+    seconds: float
+    memory: int
+    disk: int
+    basis: str
+
+    @property
+    def images(self) -> int:
+        """Images of all splits."""
+        return sum(split.images for split in self.splits)
+
+    @property
+    def new(self) -> int:
+        """Images that have to be read."""
+        return sum(split.new for split in self.splits)
+
+
+def resolve_entry(
+    path: Path, name: str, wanted: Sequence[str], changes: Mapping[str, Any], out: Path | None, replace: bool
+) -> tuple[DatasetEntry, list[str]]:
+    """The entry for a data set, and which of its splits to run.
+
+    Args:
+        path: a folder, or a list file.
+        name: of the data set.
+        wanted: splits to run; all if empty. One that is no usual name of a split is looked for as a sub-folder.
+        changes: settings to change; they go into the entry, over what it says already.
+        out: folder of tables and pages; None keeps what the entry says.
+        replace: take the path even if the name stands for another one.
+
+    Raises:
+        DatasetsError: saying what to do.
+    """
+    check_name("data set", name)
+    path = path.absolute()
+    if not path.exists():
+        raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
+    root = path if path.is_dir() else path.parent
+    known = load_dataset(name) if name in load_datasets() and not replace else None
+    if known and Path(known.root) != root:
+        raise DatasetsError(
+            f"data set {name!r} stands for {known.root}; choose another --name, or --replace to let it be {root}"
+        )
+    splits = _splits(path, root, wanted, known.splits if known else {})
+    missing = [split for split in wanted if split not in splits]
+    if missing:
+        raise DatasetsError(f"no split {missing[0]!r} in {path}; there are: {', '.join(splits)}")
+    entry = DatasetEntry(
+        root=str(root),
+        splits=splits,
+        settings=_merged(known.settings if known else {}, changes),
+        store=str(out.absolute()) if out else known.store if known else None,
+    )
+    return entry, [split for split in splits if not wanted or split in wanted]
+
+
+def _splits(path: Path, root: Path, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """Splits found now, those asked for by the name of a sub-folder, and known ones that are still there."""
+    if not path.is_dir():
+        return {WHOLE: path.name}
+    found = {split: folder.relative_to(root).as_posix() for split, folder in find_splits(root).items()}
+    asked = {split: split for split in wanted if split not in found and (root / split).is_dir()}
+    kept = {split: place for split, place in known.items() if split != WHOLE and (root / place).exists()}
+    whole = WHOLE in known or WHOLE in wanted or not (asked or kept)
+    return {split: place for split, place in {**kept, **asked, **found}.items() if split != WHOLE or whole}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of `above` over those of `below`; the limits one by one."""
+    limits = {**below.get("limits", {}), **above.get("limits", {})}
+    return {**below, **above, **({"limits": limits} if limits else {})}
+
+
+def make_plan(
+    name: str, entry: DatasetEntry, splits: Sequence[str], overrides: Mapping[str, Any], recompute: bool
+) -> Plan:
+    """Lists the splits, compares them with what is published, and times a few images.
+
+    Raises:
+        ValueError: if the model does not fit the settings.
+        FileNotFoundError: if the model's file is not there.
+    """
+    settings = entry.typed_settings().with_changes(**overrides)
+    model = ModelResource().load(settings)  # the run opens the same one
+    store = TableStore(entry.store_root())
+    planned, samples = [], []
+    for split in splits:
+        try:
+            listing = list_images(open_source(entry.source(split)), settings, split).frame
+        except (OSError, ValueError) as error:  # nothing found: the gate of image_manifest stops that split alone
+            planned.append(SplitPlan(split, 0, 0, 0, str(error)))
+            continue
+        fresh = listing if recompute else _fresh(listing, settings, model, store, partition_key(name, split))
+        planned.append(SplitPlan(split, listing.height, fresh.height, int(listing["file_size"].sum() or 0)))
+        samples += (
+            fresh.filter(pl.col("error_code").is_null())["uri"].gather_every(max(1, fresh.height // _SAMPLE)).to_list()
+        )
+    rate = _rate(samples[:: max(1, len(samples) // _SAMPLE)][:_SAMPLE], model, settings.threads)
+    images, new = sum(s.images for s in planned), sum(s.new for s in planned)
+    largest = max((s.images for s in planned), default=0)
+    return Plan(
+        name=name,
+        entry=entry,
+        splits=planned,
+        rate=rate,
+        seconds=new / rate if rate else 0.0,
+        memory=_BASE_MEMORY + 4 * largest * model.width * 4,  # vectors, their copy in the index, and the results
+        disk=images * (model.width * 4 + _STATISTICS_BYTES)
+        + len(planned) * 8 * settings.gallery_items * _GALLERY_BYTES,
+        basis=f"{min(_SAMPLE, len(samples))} of the images timed, {settings.threads} threads"
+        if rate
+        else "nothing to read",
+    )
+
+
+def register_plan(plan: Plan) -> None:
+    """Writes the data set into datasets.yaml."""
+    register(plan.name, plan.entry)
+
+
+def _fresh(
+    listing: pl.DataFrame, settings: Settings, model: EmbeddingModel, store: TableStore, key: str
+) -> pl.DataFrame:
+    """Rows that no published table has: new, changed, or made by another model."""
+    fresh = np.zeros(listing.height, dtype=bool)
+    for table in FEATURE_TABLES:
+        if not store.exists(table, key):
+            return listing
+        known = set(store.read(table, key, ["source_key"])["source_key"])
+        fresh |= [name not in known for name in source_keys(listing, recipe(table, settings, model))]
+    return listing.filter(fresh)
+
+
+def _rate(uris: Sequence[str], model: EmbeddingModel, threads: int) -> float | None:
+    """Images/s of the decode pass, from a few images read and embedded on one thread; None without any."""
+    if not uris:
+        return None
+    begun, read = time.perf_counter(), 0
+    for uri in uris:
+        try:
+            model.embed(to_square(read_image(uri), model.side)[None])
+            read += 1
+        except (OSError, ValueError):  # a broken one costs little; the pass makes a row of it
+            continue
+    return max(read, 1) / (time.perf_counter() - begun) * threads * 0.8  # threads share memory and the file system

@@ -1,0 +1,222 @@
+"""The data sets that are known here: `datasets.yaml`, its model, and how entries get into it.
+
+    datasets:
+      photos:
+        root: /data/photos
+        splits: {train: train, test: lists/test.txt}   # folders or list files, relative to the root
+        settings: {threshold: 0.92}                    # what differs from the defaults
+        store: /results/photos                         # optional: where the tables and pages go
+
+The command line and the code location that Dagster serves read the same file, so both see the same.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import YAMLError
+
+from fastdup_dagster.home import dagster_home
+from fastdup_dagster.settings import Settings, settings_from
+from fastdup_dagster.storage import write_atomically
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_LOCK_SECONDS = 30
+
+
+class DatasetsError(ValueError):
+    """datasets.yaml, or a name in it, is wrong; the message says where and what to write."""
+
+
+class DatasetEntry(BaseModel):
+    """One data set: where it is, how it is cut, and what differs from the default settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str = Field(description="folder that the splits are relative to")
+    splits: dict[str, str] = Field(min_length=1, description="split -> folder or list file, relative to the root")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults")
+    store: str | None = Field(None, description="folder of tables and pages; None for <DAGSTER_HOME>/store")
+
+    @field_validator("splits")
+    @classmethod
+    def _split_names(cls, splits: dict[str, str]) -> dict[str, str]:
+        for split in splits:
+            check_name("split", split)
+        return splits
+
+    @field_validator("settings")
+    @classmethod
+    def _known_settings(cls, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            settings_from(values)
+        except TypeError as error:  # pydantic reports ValueError only
+            raise ValueError(str(error)) from error
+        return values
+
+    def source(self, split: str) -> str:
+        """The folder or list file of a split, as `open_source` takes it.
+
+        Raises:
+            DatasetsError: if there is no such split, naming those there are.
+        """
+        if split not in self.splits:
+            raise DatasetsError(f"no split {split!r}; there are: {', '.join(self.splits)}")
+        return str(Path(self.root) / self.splits[split])
+
+    def typed_settings(self) -> Settings:
+        """The data set's settings over the defaults."""
+        return settings_from(self.settings)
+
+    def store_root(self) -> Path:
+        """Folder of the data set's tables and pages."""
+        return Path(self.store) if self.store else dagster_home() / "store"
+
+
+def check_name(what: str, name: str) -> str:
+    """Returns the name of a data set or split if it can be part of a partition key and of a path.
+
+    Raises:
+        DatasetsError: saying what is allowed.
+    """
+    if not _NAME.fullmatch(name):
+        raise DatasetsError(
+            f"{what} name {name!r}: use 1 to 100 letters, digits, '_', '-' and '.', the first a letter or digit"
+        )
+    return name
+
+
+def partition_key(dataset: str, split: str) -> str:
+    """`<dataset>/<split>`, the key of a partition in every table of a split."""
+    return f"{check_name('data set', dataset)}/{check_name('split', split)}"
+
+
+def parse_key(key: str) -> tuple[str, str]:
+    """Data set and split of a partition key.
+
+    Raises:
+        DatasetsError: if it is not of the form `<dataset>/<split>`.
+    """
+    dataset, slash, split = key.partition("/")
+    if not slash:
+        raise DatasetsError(f"partition {key!r}: expected <dataset>/<split>")
+    return check_name("data set", dataset), check_name("split", split)
+
+
+def datasets_path() -> Path:
+    """The file: what `FASTDUP_DATASETS` names, else `datasets.yaml` in the Dagster home."""
+    named = os.environ.get("FASTDUP_DATASETS")
+    return Path(named).expanduser() if named else dagster_home() / "datasets.yaml"
+
+
+def load_datasets(path: Path | None = None) -> dict[str, DatasetEntry]:
+    """All data sets of the file; none if it is not there.
+
+    Raises:
+        DatasetsError: naming file, line and key.
+    """
+    path = path or datasets_path()
+    return {name: _entry(path, name, document) for document in (_read(path),) for name in document["datasets"]}
+
+
+def load_dataset(name: str, path: Path | None = None) -> DatasetEntry:
+    """One data set; a mistake in another one's entry does not matter.
+
+    Raises:
+        DatasetsError: if it is not there, or its entry is wrong, naming file, line and key.
+    """
+    path = path or datasets_path()
+    document = _read(path)
+    if name not in document["datasets"]:
+        known = ", ".join(document["datasets"]) or "none"
+        raise DatasetsError(f"no data set {name!r} in {path}; there are: {known}. Register it: fastdup-dagster run")
+    return _entry(path, name, document)
+
+
+def register(name: str, entry: DatasetEntry, path: Path | None = None) -> None:
+    """Writes one entry, keeping all others, comments included; safe against another process that does the same.
+
+    Raises:
+        DatasetsError: if the name cannot be one, or the file as it stands cannot be read.
+    """
+    path = path or datasets_path()
+    check_name("data set", name)
+    with _locked(path):
+        document = _read(path)
+        document["datasets"][name] = entry.model_dump(exclude_defaults=True)
+        buffer = io.StringIO()
+        _yaml().dump(document, buffer)
+        write_atomically(path, buffer.getvalue().encode("utf-8"))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):
+        yield
+
+
+def _yaml() -> YAML:
+    yaml = YAML()  # round trip: keeps comments and knows the line of every key; builds plain values only
+    yaml.width = 120
+    return yaml
+
+
+def _read(path: Path) -> CommentedMap:
+    try:
+        document = _yaml().load(path.read_text(encoding="utf-8")) if path.exists() else None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise DatasetsError(f"{path}: {error}") from error
+    document = CommentedMap() if document is None else document
+    if not isinstance(document, CommentedMap):
+        raise DatasetsError(f"{path}: expected `datasets:` and its entries, found {type(document).__name__}")
+    unknown = [key for key in document if key != "datasets"]
+    if unknown:
+        raise DatasetsError(
+            f"{path}, line {_line(document, (unknown[0],))}: unknown key {unknown[0]!r}; only `datasets`"
+        )
+    if document.get("datasets") is None:
+        document["datasets"] = CommentedMap()
+    if not isinstance(document["datasets"], CommentedMap):
+        raise DatasetsError(
+            f"{path}, line {_line(document, ('datasets',))}: `datasets` holds no mapping of names to entries"
+        )
+    return document
+
+
+def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
+    def where(*keys: Any) -> str:
+        line = _line(document, ("datasets", name, *keys))
+        return f"{path}, line {line}, {'.'.join(map(str, ('datasets', name, *keys)))}"
+
+    try:
+        check_name("data set", str(name))
+        entry = DatasetEntry.model_validate(document["datasets"][name])
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise DatasetsError(f"{where(*first['loc'])}: {message}") from error
+    except DatasetsError as error:
+        raise DatasetsError(f"{where()}: {error}") from error
+    return entry
+
+
+def _line(document: CommentedMap, keys: tuple[Any, ...]) -> int:
+    """Line (from 1) of the innermost of the keys that the file has."""
+    line, node = 0, document
+    for key in keys:
+        if not isinstance(node, Mapping) or key not in node:
+            break
+        line = node.lc.key(key)[0] if isinstance(node, CommentedMap) else line
+        node = node[key]
+    return int(line) + 1

@@ -1,0 +1,133 @@
+"""What a page says about one image, and its thumbnail: a file beside the page, or inline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from fastdup_dagster.stages.pages import IMAGE_FOLDER, data_uri, link, visible
+
+THUMBNAIL_MAX_SIDE = 320
+"""Pixels of the longer side of a thumbnail in a gallery."""
+PREVIEW_MAX_SIDE = 240
+"""Pixels of the longer side of a thumbnail that is inlined in a data set's report."""
+
+ReadThumbnail = Callable[[str, int], bytes]
+"""`(uri, longest side in pixels) -> JPEG bytes`; raises on an image that cannot be read."""
+
+
+def thumbnail_jpeg(uri: str, max_side: int) -> bytes:
+    """`images.thumbnail_jpeg`, imported when the first picture is made: decoders stay out of a page's import."""
+    from fastdup_dagster import images
+
+    return images.thumbnail_jpeg(uri, max_side)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image on a page. `src` is its thumbnail's link or data URI; without one, `reason` says why."""
+
+    index: int
+    name: str
+    uri: str
+    split: str | None = None
+    label: str | None = None
+    width: int | None = None
+    height: int | None = None
+    file_size: int | None = None
+    src: str | None = None
+    reason: str | None = None
+
+    @property
+    def size(self) -> str:
+        """`470 × 400`, in pixels; a dash where it is not known."""
+        return "–" if self.width is None or self.height is None else f"{self.width} × {self.height}"
+
+    @property
+    def alt(self) -> str:
+        """Alternative text: the file's name and size."""
+        return f"{visible(self.name)}, {self.size} pixels" if self.width is not None else visible(self.name)
+
+
+def pictures_of(manifest: pl.DataFrame, img_stats: pl.DataFrame, indices: Iterable[int]) -> dict[int, Picture]:
+    """Looks up the images with these indices.
+
+    Args:
+        manifest: image_manifest.
+        img_stats: img_stats.
+        indices: ids of the wanted images; an unknown one gets a picture that says so.
+
+    Returns:
+        One `Picture` without a thumbnail per id.
+    """
+    wanted = sorted(set(indices))
+    rows = (
+        manifest.join(pl.DataFrame({"index": wanted}, schema={"index": pl.Int64}), on="index", how="semi")
+        .select("index", "filename", "uri", "split", "label", "file_size", "error_code", "error")
+        .join(img_stats.select("index", "img_w", "img_h"), on="index", how="left")
+    )
+    found = {row["index"]: _picture(row) for row in rows.iter_rows(named=True)}
+    return {i: found.get(i) or Picture(i, f"image {i}", "", reason="not in the manifest") for i in wanted}
+
+
+def _picture(row: Mapping[str, object]) -> Picture:
+    code, error = row["error_code"], row["error"]
+    fields = {"name": "filename", "uri": "uri", "split": "split", "label": "label", "file_size": "file_size"}
+    values: dict[str, object] = {name: row[column] for name, column in fields.items()}
+    values |= {"index": row["index"], "width": row["img_w"], "height": row["img_h"]}
+    reason = f"{code}: {error}" if code and error else code
+    return Picture(**values, reason=reason)  # type: ignore[arg-type]
+
+
+def with_thumbnail_files(
+    pictures: Collection[Picture], folder: Path, read: ReadThumbnail, threads: int, prefix: str = ""
+) -> dict[int, Picture]:
+    """Writes each picture's thumbnail once, as `<folder>/images/<prefix><index>.jpg`.
+
+    Args:
+        pictures: what to make thumbnails of.
+        folder: of the pages; its `images` folder exists.
+        read: makes the JPEG; an error of it becomes the picture's `reason`, never an exception.
+        threads: thumbnails made at the same time.
+        prefix: keeps images of several splits apart in one folder.
+
+    Returns:
+        The pictures by index, each with a relative link or a reason.
+    """
+
+    def store(picture: Picture, jpeg: bytes) -> str:
+        name = f"{prefix}{picture.index}.jpg"
+        (folder / IMAGE_FOLDER / name).write_bytes(jpeg)
+        return link(IMAGE_FOLDER, name)
+
+    return _with_thumbnails(pictures, THUMBNAIL_MAX_SIDE, read, threads, store)
+
+
+def with_inline_thumbnails(pictures: Collection[Picture], read: ReadThumbnail, threads: int) -> dict[int, Picture]:
+    """Like `with_thumbnail_files`, but each thumbnail is a smaller data URI inside the page."""
+    return _with_thumbnails(pictures, PREVIEW_MAX_SIDE, read, threads, lambda _, jpeg: data_uri(jpeg))
+
+
+def _with_thumbnails(
+    pictures: Collection[Picture],
+    max_side: int,
+    read: ReadThumbnail,
+    threads: int,
+    store: Callable[[Picture, bytes], str],
+) -> dict[int, Picture]:
+    def make(picture: Picture) -> Picture:
+        if picture.reason is not None:
+            return picture
+        try:
+            jpeg = read(picture.uri, max_side)
+        except Exception as error:  # noqa: BLE001 whatever a decoder or a file system raises, the page is still made
+            code = getattr(error, "code", None)
+            return replace(picture, reason=f"{code if isinstance(code, str) else type(error).__name__}: {error}")
+        return replace(picture, src=store(picture, jpeg))
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        return {picture.index: picture for picture in pool.map(make, pictures)}

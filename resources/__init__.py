@@ -1,0 +1,1 @@
+"""What the assets run with: data sets, storage, model, Great Expectations, progress."""

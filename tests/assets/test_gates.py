@@ -1,0 +1,275 @@
+"""Every check is tripped by a defect; then nothing of the asset is published and nothing below it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+import yaml
+
+import fastdup_dagster
+from fastdup_dagster.assets import features, galleries
+from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.gates import gate
+from fastdup_dagster.assets.jobs import SPLIT_ASSETS
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.store import StoreResource
+from fastdup_dagster.schemas import EMBEDDINGS
+from fastdup_dagster.stages import components, image_manifest, knn_graph, outliers, similarity, split_leakage
+from fastdup_dagster.stages.report import CheckOutcome
+from fastdup_dagster.storage import StagedTable
+
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A stage that computes something wrong: the module it is looked up in, its name, and what goes wrong."""
+
+    check: str
+    module: Any
+    stage: str
+    change: Change
+
+
+def first(column: str, value: Any) -> Change:
+    """The first row gets another value."""
+    return lambda frame: frame.with_columns(
+        pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(value)).otherwise(column).cast(frame.schema[column]).alias(column)
+    )
+
+
+def repeat(frame: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([frame, frame.head(1)])
+
+
+DEFECTS = [
+    Defect("image_manifest.unique_ids", image_manifest, "list_images", repeat),
+    Defect("image_manifest.unique_ids", image_manifest, "list_images", first("filename", "photo-0001.jpg")),
+    Defect("image_manifest.known_error_codes", image_manifest, "list_images", first("error_code", "OUCH")),
+    Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: f[1:]),
+    Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: pl.concat([f[1:], f[-1:]])),
+    Defect("knn_graph.no_self_edges", knn_graph, "knn_graph", first("to", 0)),
+    Defect("knn_graph.similarity_range", knn_graph, "knn_graph", first("distance", 1.2)),
+    Defect("similarity.over_threshold", similarity, "similarity", lambda f: f.with_columns(pl.lit(0.9, pl.Float32).alias("distance"))),
+    Defect("similarity.sorted", similarity, "similarity", lambda f: f.with_columns(pl.Series("distance", [0.91 + i / 100 for i in range(f.height)], pl.Float32))),
+    Defect("similarity.known_pairs", similarity, "similarity", first("kind", "cousins")),
+    Defect("similarity.known_pairs", similarity, "similarity", lambda f: f.with_columns(pl.col("from").alias("to"))),
+    Defect("outliers.least_alike_first", outliers, "outliers", lambda f: f.with_columns(pl.lit(7, pl.Int32).alias("rank"))),
+    Defect("outliers.least_alike_first", outliers, "outliers", lambda f: pl.concat([f, f.with_columns(pl.col("distance") - 1)])),
+    Defect("outliers.one_row_per_outlier", outliers, "outliers", repeat),
+    Defect("components.sizes_add_up", components, "components", first("count", 3)),
+    Defect("components.sizes_add_up", components, "components", lambda f: f.head(1).with_columns(pl.lit(1, pl.Int64).alias("count"))),
+    Defect("components.one_component_per_image", components, "components", repeat),
+    Defect("galleries.numbers_agree", galleries, "render_galleries", lambda f: f.with_columns(pl.col("total") + 1)),
+    Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("to", 99)),
+    Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("split_to", "test")),
+    Defect("split_leakage.similarity_range", split_leakage, "split_leakage", first("distance", 1.5)),
+    Defect("split_leakage.share_of_leaked", split_leakage, "leak_rates", lambda f: f.with_columns(pl.lit(2.0).alias("rate_to"))),
+]  # fmt: skip
+
+BELOW = {
+    "image_manifest": SPLIT_ASSETS,
+    "knn_graph": ("knn_graph", "similarity", "outliers", "components", "galleries"),
+    "similarity": ("similarity", "galleries"),
+    "outliers": ("outliers", "galleries"),
+    "components": ("components", "galleries"),
+    "galleries": ("galleries",),
+    "split_leakage": ("split_leakage",),
+}
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    found = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    return {f"{e.asset_key.to_user_string()}.{e.check_name}": e for e in found}
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and "_staging" not in str(p)}
+
+
+def assert_stopped(project, result: dg.ExecuteInProcessResult, asset: str, before: dict[str, bytes]) -> None:
+    """Nothing was materialised, the tables are the old ones, and the only new page is the one that says why."""
+    assert not result.success
+    made = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+    assert not made & set(BELOW.get(asset, SPLIT_ASSETS[1:]))
+    after = bytes_below(project.store.root)
+    pages = {name for name in after if "gate_" in name}
+    assert len(pages) == 1
+    assert {name: data for name, data in after.items() if name not in pages} == before
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: f"{d.check}-{d.stage}")
+def test_a_defect_trips_its_check_and_nothing_is_published(project, monkeypatch, defect: Defect):
+    asset, check = defect.check.split(".")
+    right = getattr(defect.module, defect.stage)
+
+    def wrong(*args: Any, **options: Any) -> Any:
+        made = right(*args, **options)
+        return defect.change(made) if isinstance(made, pl.DataFrame) else type(made)(defect.change(made.frame), made.notes)
+
+    monkeypatch.setattr(defect.module, defect.stage, wrong)
+    before = bytes_below(project.store.root)
+    result = project.run("pets" if asset == "split_leakage" else "pets/train", *BELOW[asset])
+    evaluation = failed_checks(result)[defect.check]
+    assert evaluation.blocking
+    assert evaluation.severity is dg.AssetCheckSeverity.ERROR
+    assert evaluation.metadata["limit"].value
+    assert evaluation.metadata["observed"].value not in ("", None)
+    assert_stopped(project, result, asset, before)
+
+
+def rewrite(monkeypatch: pytest.MonkeyPatch, table: str, change: Change) -> None:
+    """The decode pass leaves a table that is wrong."""
+    right = features.compute_features
+
+    def wrong(*args: Any, **options: Any) -> Any:
+        done = right(*args, **options)
+        good = done.staged[table]
+        bad = StagedTable(EMBEDDINGS if table == "embeddings" else good.schema, good.key, good.target, good.path.parent)
+        frame = change(good.scan().collect())
+        if table == "embeddings" and frame.schema["embedding"] != EMBEDDINGS["embedding"].polars_dtype:
+            frame.write_parquet(bad.path)
+        else:
+            bad.write(frame)
+            bad.close()
+        done.staged[table] = bad
+        return done
+
+    monkeypatch.setattr(features, "compute_features", wrong)
+
+
+def vector(value: float) -> Change:
+    """The first row's vector holds one value alone."""
+    return lambda f: f.with_columns(
+        pl.when(pl.int_range(pl.len()) == 0)
+        .then(pl.lit([value] * 576, pl.Array(pl.Float32, 576)))
+        .otherwise("embedding")
+        .alias("embedding")
+    )
+
+
+FEATURE_DEFECTS = [
+    ("embeddings.finite_vectors", vector(0.0)),
+    ("embeddings.finite_vectors", vector(float("nan"))),
+    ("embeddings.finite_vectors", lambda f: f.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)).list.head(9).list.to_array(9))),
+    ("embeddings.finite_vectors", lambda f: first("embedding", None)(f)),
+    ("embeddings.one_row_per_image", lambda f: f[1:]),
+    ("embeddings.one_row_per_image", repeat),
+    ("img_stats.one_row_per_image", lambda f: f.with_columns(pl.col("index") + 1)),
+    ("img_stats.values_in_range", first("mean", 300.0)),
+    ("img_stats.values_in_range", first("contrast", -0.1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "change"), FEATURE_DEFECTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_wrong_row_of_the_decode_pass_stops_both_of_its_tables(project, monkeypatch, check: str, change: Change):
+    rewrite(monkeypatch, check.split(".")[0], change)
+    before = bytes_below(project.store.root)
+    result = project.run("pets/train", "embeddings", "img_stats", "knn_graph")
+    assert check in failed_checks(result)
+    assert_stopped(project, result, "features", before)
+
+
+@pytest.mark.parametrize("assets", [("embeddings", "img_stats"), ("embeddings",), ("img_stats",)])
+def test_too_many_broken_files_stop_the_split(project, assets):
+    for number in range(5):
+        (project.images / "train" / f"broken-{number}.jpg").write_text("no image <b>|")
+    before = {n: b for n, b in bytes_below(project.store.root).items() if "image_manifest" not in n}
+    result = project.run("pets/train", "image_manifest", *assets, "knn_graph")
+    failed = failed_checks(result)
+    assert set(failed) == {f"{asset}.share_of_unreadable" for asset in assets}
+    for evaluation in failed.values():
+        assert evaluation.metadata["observed"].value == "5 of 15 rows (33.3%)"
+        assert "5.0%" in evaluation.metadata["limit"].value
+        names = {record.data["filename"] for record in evaluation.metadata["bad rows"].records}
+        assert names == {f"broken-{number}.jpg" for number in range(5)}
+    assert not result.success
+    after = bytes_below(project.store.root)
+    page = next(data.decode() for name, data in after.items() if "gate_features.html" in name)
+    assert "share_of_unreadable" in page
+    assert "broken-4.jpg" in page
+    assert {n: b for n, b in after.items() if "gate_" not in n and "image_manifest" not in n} == before
+
+
+def test_the_accepted_share_is_a_setting_and_a_mended_split_loses_its_page(project):
+    (project.images / "train" / "broken.jpg").write_text("no image")
+    assert not project.run("pets/train", "image_manifest", "embeddings", "img_stats").success
+    page = project.store.pages("pets/train") / "gate_features.html"
+    assert page.exists()
+    project.register({"num_threads": 2, "limits": {"max_invalid_share": 0.1}})
+    assert project.run("pets/train", "embeddings", "img_stats").success
+    assert not page.exists()
+
+
+def test_an_empty_folder_is_a_failed_check_that_says_where_it_looked(project):
+    for path in (project.images / "train").iterdir():
+        path.unlink()
+    before = bytes_below(project.store.root)
+    result = project.run("pets/train")
+    observed = failed_checks(result)["image_manifest.has_rows"].metadata["observed"].value
+    assert str(project.images / "train") in observed
+    assert "jpg" in observed
+    assert_stopped(project, result, "image_manifest", before)
+
+
+def test_a_missing_page_stops_the_galleries(project, monkeypatch):
+    right = galleries.render_galleries
+
+    def wrong(tables: Any, folder: Path, *args: Any, **options: Any) -> pl.DataFrame:
+        frame = right(tables, folder, *args, **options)
+        (folder / "outliers.html").unlink()
+        return frame
+
+    monkeypatch.setattr(galleries, "render_galleries", wrong)
+    before = bytes_below(project.store.root)
+    result = project.run("pets/train", "galleries")
+    assert set(failed_checks(result)) == {"galleries.pages_exist"}
+    assert_stopped(project, result, "galleries", before)
+
+
+def test_a_leak_over_the_limit_stops_the_comparison(project):
+    project.register({"num_threads": 2, "limits": {"max_leak_share": 0.05}})
+    before = bytes_below(project.store.root)
+    result = project.run("pets")
+    evaluation = failed_checks(result)["split_leakage.share_of_leaked"]
+    assert evaluation.metadata["limit"].value == "at most 5.0% of a split (limits.max_leak_share)"
+    assert_stopped(project, result, "split_leakage", before)
+
+
+def test_every_check_has_its_defect_above():
+    tried = {defect.check for defect in DEFECTS} | {check for check, _ in FEATURE_DEFECTS}
+    tried |= {"embeddings.share_of_unreadable", "img_stats.share_of_unreadable"}  # broken files
+    tried |= {"image_manifest.has_rows", "galleries.pages_exist"}  # an empty folder, a missing page
+    assert tried == {f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks}
+
+
+def test_a_failed_gate_is_not_tried_again(project):
+    key = "pets/train"
+    pages = PagesResource(store=StoreResource(datasets=DatasetsResource()))
+    context: Any = SimpleNamespace(
+        partition_key=key, op_execution_context=SimpleNamespace(op_def=SimpleNamespace(name="outliers"))
+    )
+    outcome = CheckOutcome("outliers", "least_alike_first", key, passed=False, observed=1, limit=2)
+    with pytest.raises(dg.Failure, match="least_alike_first: 1, accepted: 2") as stopped:
+        list(gate(context, pages, [outcome]))
+    assert stopped.value.allow_retries is False
+    settings = yaml.safe_load((Path(fastdup_dagster.__file__).parents[1] / "dagster.yaml").read_text())
+    assert settings["run_retries"]["retry_on_asset_or_op_failure"] is False
+
+
+def test_a_failed_warning_stops_nothing(project):
+    pages = PagesResource(store=StoreResource(datasets=DatasetsResource()))
+    context: Any = SimpleNamespace(
+        partition_key="pets/train", op_execution_context=SimpleNamespace(op_def=SimpleNamespace(name="outliers"))
+    )
+    outcome = CheckOutcome("outliers", "least_alike_first", "pets/train", passed=False, blocking=False)
+    [result] = gate(context, pages, [outcome])
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)

@@ -1,0 +1,133 @@
+"""What several groups of tests share: small images that look like photos, a Dagster home, an analysed data set."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import dagster as dg
+import numpy as np
+import pytest
+
+from fastdup_dagster.assets.partitions import add_partitions
+from fastdup_dagster.datasets import DatasetEntry, register
+from fastdup_dagster.definitions import build_definitions
+from fastdup_dagster.storage import TableStore
+
+MakePhotos = Callable[..., list[Path]]
+
+
+def photo(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
+    """Colour patches, edges and grain: unlike any other seed's picture, and never blurry, dark or bright."""
+    rng = np.random.default_rng(seed)
+    patches = rng.integers(0, 256, (rng.integers(2, 6), rng.integers(2, 6), 3), dtype=np.uint8)
+    picture = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(6):
+        corner, other = (tuple(int(v) for v in rng.integers(0, (width, height))) for _ in range(2))
+        cv2.rectangle(picture, corner, other, tuple(int(v) for v in rng.integers(0, 256, 3)), int(rng.integers(1, 4)))
+    return np.clip(picture + rng.normal(0, 12, picture.shape), 0, 255).astype(np.uint8)
+
+
+def write_photos(folder: Path, count: int, first: int = 0) -> list[Path]:
+    """Writes `count` different JPEGs, `photo-<seed>.jpg`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"photo-{seed:04}.jpg" for seed in range(first, first + count)]
+    for seed, path in enumerate(paths, first):
+        cv2.imwrite(str(path), photo(seed), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return paths
+
+
+@pytest.fixture
+def photos() -> MakePhotos:
+    return write_photos
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Dagster home of this test alone."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    monkeypatch.delenv("FASTDUP_DATASETS", raising=False)
+    return folder
+
+
+@dataclass
+class Project:
+    """A home with a data set in it, and an instance in memory."""
+
+    home: Path
+    images: Path
+    instance: dg.DagsterInstance
+    name: str = "pets"
+
+    @property
+    def store(self) -> TableStore:
+        return TableStore(self.home / "store")
+
+    def register(self, settings: dict[str, Any] | None = None, name: str | None = None) -> None:
+        splits = {path.name: path.name for path in sorted(self.images.iterdir())}
+        entry = DatasetEntry(root=str(self.images), splits=splits, settings=settings or {})
+        register(name or self.name, entry)
+        add_partitions(self.instance, name or self.name, list(splits))
+
+    def run(self, partition: str, *assets: str, **config: Any) -> dg.ExecuteInProcessResult:
+        """Materialises these assets of a partition; all of the split, or of the data set, if none is named."""
+        defs = build_definitions(loggers={"quiet": _quiet})
+        job = defs.resolve_job_def("analyse_split" if "/" in partition else "analyse_dataset")
+        return job.execute_in_process(
+            instance=self.instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
+            run_config={"loggers": {"quiet": {}}, **config},
+            raise_on_error=False,
+        )
+
+
+@dg.logger
+def _quiet(_: dg.InitLoggerContext) -> Any:
+    import logging
+
+    made = logging.Logger("quiet")
+    made.addHandler(logging.NullHandler())
+    return made
+
+
+@pytest.fixture(scope="session")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The data set `pets`: train and test of 10 and 8 photos; a copy in train, a leak into test; fully materialised.
+
+    Shared by all tests: look, do not touch (`project` is a copy to work on).
+    """
+    folder = tmp_path_factory.mktemp("analysed")
+    write_photos(folder / "images" / "train", 9)
+    write_photos(folder / "images" / "test", 7, first=100)
+    original = folder / "images" / "train" / "photo-0003.jpg"
+    shutil.copy(original, folder / "images" / "train" / "copy.jpg")
+    shutil.copy(original, folder / "images" / "test" / "leak.jpg")
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        patch.setenv("DAGSTER_HOME", str(folder / "home"))
+        patch.delenv("FASTDUP_DATASETS", raising=False)
+        project = Project(folder / "home", folder / "images", instance)
+        project.register({"num_threads": 2})
+        for partition in ("pets/train", "pets/test", "pets"):
+            assert project.run(partition).success
+        yield project
+
+
+@pytest.fixture
+def project(analysed: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A copy of `analysed` for one test, with its tables published, and nothing yet in its instance."""
+    shutil.copytree(analysed.home, tmp_path / "home")
+    shutil.copytree(analysed.images, tmp_path / "images")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("FASTDUP_DATASETS", raising=False)
+    with dg.DagsterInstance.ephemeral() as instance:
+        made = Project(tmp_path / "home", tmp_path / "images", instance)
+        (tmp_path / "home" / "datasets.yaml").unlink()
+        made.register({"num_threads": 2})
+        yield made
