@@ -64,7 +64,7 @@ def split_leakage(
             **rows(frame.height),
             "compared": ", ".join(splits) or "none",
             "not published, not compared": ", ".join(s for s in registered if s not in splits) or "none",
-            "leak rates": records(rates) if rates.height else "none",
+            "leak rates": records(rates.with_columns(pl.col(pl.Float64).round(4))) if rates.height else "none",
             "similarity across splits": histogram(frame["distance"], "similarity"),
             "worst pairs": worst_leaks(frame, manifests),
             "page": pages.link(dataset, folder / "leaks.html"),

@@ -43,7 +43,7 @@ class DatasetEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(description="folder that the splits are relative to")
+    root: str = Field(description="folder that the splits are relative to; itself relative to the file, or absolute")
     splits: dict[str, str] = Field(min_length=1, description="split -> folder or list file, relative to the root")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults")
     store: str | None = Field(None, description="folder of tables and pages; None for <DAGSTER_HOME>/store")
@@ -203,12 +203,17 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         check_name("data set", str(name))
         entry = DatasetEntry.model_validate(document["datasets"][name])
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key first: what is reported as missing often follows from it.
+        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key; known are {', '.join(DatasetEntry.model_fields)}"
         raise DatasetsError(f"{where(*first['loc'])}: {message}") from error
     except DatasetsError as error:
         raise DatasetsError(f"{where()}: {error}") from error
-    return entry
+    places = {"root": entry.root} | ({"store": entry.store} if entry.store else {})
+    here = path.absolute().parent
+    return entry.model_copy(update={field: str(here / Path(place).expanduser()) for field, place in places.items()})
 
 
 def _line(document: CommentedMap, keys: tuple[Any, ...]) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 Distance = Literal["cosine", "euclidean", "l1", "linf", "canberra", "braycurtis", "jensenshannon"]
 
 BUNDLED_MODEL = "efficientnet_lite0"
+_DETECTORS = ("face", "ocr", "yolov5s")
+_BOX_PARTS = ("row_y", "col_x", "height", "width")
 
 
 class Limits(BaseModel):
@@ -47,6 +50,14 @@ class Settings(BaseModel):
     num_images: int | None = Field(None, ge=1, description="first N of the ordered listing")
     min_offset: int | None = Field(None, ge=0, description="start of a half-open slice of the listing")
     max_offset: int | None = Field(None, ge=0, description="end of a half-open slice of the listing")
+    bounding_box: str | None = Field(
+        None, description="one box to cut out of every image: row_y=..,col_x=..,height=..,width=.. in pixels"
+    )
+
+    # how crops are cut
+    augmentation_horiz: float = Field(0.0, ge=0, le=1, description="margin left and right, a share of the box's width")
+    augmentation_vert: float = Field(0.0, ge=0, le=1, description="margin above and below, a share of its height")
+    augmentation_additive_margin: int = Field(0, ge=0, description="margin on every side in pixels, instead of shares")
 
     # what is computed per image
     model_path: str | None = Field(
@@ -70,8 +81,8 @@ class Settings(BaseModel):
     nearest_neighbors_k: int = Field(2, ge=1, description="neighbours per instance, clipped to n - 1")
     nnf_mode: str = Field("HNSW32", description="faiss factory string; Flat is exact")
     nnf_param: str = Field("", description="faiss search parameters, such as efSearch=256")
-    threshold: float = Field(0.9, description="similarity: edges strictly over it")
-    cc_threshold: float = Field(0.96, description="components: edges at or over it")
+    threshold: float = Field(0.9, allow_inf_nan=False, description="similarity: edges strictly over it")
+    cc_threshold: float = Field(0.96, allow_inf_nan=False, description="components: edges at or over it")
     outlier_percentile: float = Field(0.05, ge=0, le=1, description="share of the edges that count as outliers")
     near_duplicate_threshold: float = Field(
         0.75, ge=-1, le=1, description="kind near_duplicate: verified score at or over it"
@@ -93,6 +104,19 @@ class Settings(BaseModel):
             raise ValueError(f"not a regular expression: {value!r} ({error})") from error
         return value
 
+    @field_validator("bounding_box")
+    @classmethod
+    def _is_a_box(cls, value: str | None) -> str | None:
+        if value:
+            parse_box(value)
+        return value or None
+
+    @field_validator("nnf_param")
+    @classmethod
+    def _is_parameters(cls, value: str) -> str:
+        parse_parameters(value)
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> Settings:
         if self.nnf_mode != "Flat" and self.distance not in ("cosine", "euclidean"):
@@ -104,6 +128,12 @@ class Settings(BaseModel):
             raise ValueError(f"min_offset={self.min_offset} is past max_offset={self.max_offset}")
         if self.model_path is None and self.d is not None and self.d not in (576, 960):
             raise ValueError(f"d={self.d}: the bundled model gives 576 or 960; another width needs model_path")
+        if self.augmentation_additive_margin and (self.augmentation_horiz or self.augmentation_vert):
+            raise ValueError(
+                f"augmentation_additive_margin={self.augmentation_additive_margin} together with augmentation_horiz="
+                f"{self.augmentation_horiz}, augmentation_vert={self.augmentation_vert}: a margin is either in pixels "
+                "or a share, not both"
+            )
         if self.model_path is None and self.high_accuracy and self.d == 576:
             raise ValueError("d=576 with high_accuracy=True, which is d=960: leave one of them out")
         return self
@@ -115,14 +145,14 @@ class Settings(BaseModel):
             os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         )
 
-    def with_changes(self, **changes: Any) -> Settings:
+    def with_changes(self, **changes: Any) -> Self:
         """A copy with some arguments changed, validated like a new one.
 
         Raises:
             TypeError: for an unknown argument, naming the nearest known one.
             ValueError: for a value that is refused.
         """
-        return settings_from({**self.model_dump(exclude_unset=True), **changes})
+        return settings_from({**self.model_dump(exclude_unset=True), **changes}, type(self))
 
     def fingerprint(self, *names: str) -> str:
         """Hash of the named settings: 32 hex digits. Two objects that agree on them have equal fingerprints."""
@@ -133,22 +163,69 @@ class Settings(BaseModel):
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def settings_from(values: Mapping[str, Any]) -> Settings:
-    """Makes `Settings` from plain values.
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def settings_from(values: Mapping[str, Any], kind: type[Kind] = Settings) -> Kind:  # type: ignore[assignment]
+    """Makes `Settings`, or a class of further arguments made from it, from plain values.
 
     Raises:
         TypeError: for an unknown argument, naming the nearest known one.
         ValueError: for a value that is refused, naming argument and value.
     """
     for name in values:
-        if name not in Settings.model_fields:
-            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        if name not in kind.model_fields:
+            near = difflib.get_close_matches(name, kind.model_fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"unknown argument {name!r}{hint}")
     try:
-        return Settings(**values)
+        return kind(**values)
     except ValidationError as error:
         raise ValueError(readable(error)) from error
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """`row_y=1,col_x=2,height=30,width=40` to x, y, width, height in pixels.
+
+    Raises:
+        NotImplementedError: for the name of a detector.
+        ValueError: naming what is missing or wrong.
+    """
+    if text in _DETECTORS:
+        raise NotImplementedError(f"bounding_box={text!r}: detectors are not supported yet")
+    values: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.partition("="))
+        try:
+            values[name] = float(number)
+        except ValueError:
+            raise ValueError(f"bounding_box={text!r}: {part!r} is not name=number") from None
+    if sorted(values) != sorted(_BOX_PARTS):
+        raise ValueError(f"bounding_box={text!r}: expected {', '.join(f'{n}=..' for n in _BOX_PARTS)}")
+    x, y, width, height = (values[name] for name in ("col_x", "row_y", "width", "height"))
+    if not (0 <= x < math.inf and 0 <= y < math.inf and 0 < width < math.inf and 0 < height < math.inf):
+        raise ValueError(f"bounding_box={text!r}: row_y and col_x from 0 on, height and width over 0")
+    return x, y, width, height
+
+
+def parse_parameters(text: str) -> dict[str, float]:
+    """`efSearch=256,nprobe=32` to numbers.
+
+    Raises:
+        ValueError: naming the part that is not `name=number`, or a name that is not known.
+    """
+    values: dict[str, float] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, _, value = part.partition("=")
+        try:
+            values[name.strip()] = float(value)
+        except ValueError as error:
+            raise ValueError(f"nnf_param: {part!r} is not name=number") from error
+        if name.strip() not in ("efSearch", "nprobe"):
+            raise ValueError(f"nnf_param: unknown parameter {name.strip()!r}; known: efSearch, nprobe")
+        if not 1 <= values[name.strip()] < math.inf:
+            raise ValueError(f"nnf_param: {part!r} is not a number from 1 on")
+    return values
 
 
 def readable(error: ValidationError) -> str:

@@ -28,6 +28,8 @@ from fastdup_dagster.schemas import TableSchema
 ROW_GROUP_ROWS = 16_384
 _STAGING = "_staging"
 
+_Path = tuple[str, ...]
+
 
 class TableDigest:
     """Hash of a table's schema and rows, taken block by block.
@@ -38,7 +40,7 @@ class TableDigest:
 
     def __init__(self, schema: pa.Schema, volatile: frozenset[str] = frozenset()) -> None:
         self._fields = [field for field in schema if field.name not in volatile]
-        self._hashes: dict[str, hashlib.blake2b] = {}
+        self._hashes: dict[_Path, hashlib.blake2b] = {}
         self._rows = 0
 
     def update(self, table: pa.Table) -> None:
@@ -46,42 +48,48 @@ class TableDigest:
         self._rows += table.num_rows
         for field in self._fields:
             for chunk in table.column(field.name).chunks:
-                self._add(field.name, chunk)
+                self._add((field.name,), chunk)
 
     def hexdigest(self) -> str:
         """32 hex digits."""
         described = {
             "rows": self._rows,
             "fields": [[field.name, str(field.type)] for field in self._fields],
-            "values": {path: digest.hexdigest() for path, digest in sorted(self._hashes.items())},
+            "values": [[path, digest.hexdigest()] for path, digest in sorted(self._hashes.items())],
         }
         return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
 
-    def _feed(self, path: str, values: np.ndarray) -> None:
+    def _feed(self, path: _Path, values: np.ndarray) -> None:
         digest = self._hashes.setdefault(path, hashlib.blake2b(digest_size=16))
         digest.update(np.ascontiguousarray(values).data)
 
-    def _add(self, path: str, array: pa.Array) -> None:
+    def _add(self, path: _Path, array: pa.Array) -> None:
         """Feeds validity, lengths and values of one array to a hash each: where blocks are cut leaves no trace."""
         if not len(array):
             return
         kind = array.type
-        self._feed(f"{path}/valid", array.is_valid().to_numpy(zero_copy_only=False).view(np.uint8))
+        self._feed((*path, "valid"), array.is_valid().to_numpy(zero_copy_only=False).view(np.uint8))
         if pa.types.is_fixed_size_list(kind):
-            self._add(f"{path}/item", array.flatten())
+            self._add((*path, "item"), array.flatten())
         elif pa.types.is_list(kind):
-            self._feed(f"{path}/length", pc.fill_null(pc.list_value_length(array), 0).to_numpy())
-            self._add(f"{path}/item", array.flatten())
+            self._feed((*path, "length"), pc.fill_null(pc.list_value_length(array), 0).to_numpy())
+            self._add((*path, "item"), array.flatten())
+        elif pa.types.is_struct(kind):
+            for number, part in enumerate(array.flatten()):
+                self._add((*path, str(number)), part)
         elif pa.types.is_string(kind):
             text = pc.fill_null(array, "")
-            self._feed(f"{path}/length", pc.binary_length(text).to_numpy())
-            self._feed(f"{path}/text", np.frombuffer("".join(text.to_pylist()).encode(), dtype=np.uint8))
+            self._feed((*path, "length"), pc.binary_length(text).to_numpy())
+            self._feed((*path, "text"), np.frombuffer("".join(text.to_pylist()).encode(), dtype=np.uint8))
         elif pa.types.is_boolean(kind):
             self._feed(path, pc.fill_null(array, False).to_numpy(zero_copy_only=False).view(np.uint8))
-        elif pa.types.is_timestamp(kind):
-            self._feed(path, pc.fill_null(array.cast(pa.int64()), 0).to_numpy())
-        else:
+        elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
             self._feed(path, pc.fill_null(array, 0).to_numpy(zero_copy_only=False))
+        elif pa.types.is_temporal(kind):
+            self._add((*path, "ticks"), array.view(pa.int64() if kind.bit_width == 64 else pa.int32()))
+        elif not pa.types.is_null(kind):  # what a user's column may hold besides: bytes, decimals
+            text = [None if value is None else repr(value) for value in array.to_pylist()]
+            self._add((*path, "text"), pa.array(text, pa.string()))
 
 
 def table_digest(schema: TableSchema, frame: pl.DataFrame, without: frozenset[str] | None = None) -> str:

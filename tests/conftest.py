@@ -41,8 +41,9 @@ def write_photos(folder: Path, count: int, first: int = 0) -> list[Path]:
     return paths
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def photos() -> MakePhotos:
+    """Writes `count` different small photos into a folder: `photos(folder, count, first=0)`."""
     return write_photos
 
 

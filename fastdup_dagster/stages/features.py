@@ -38,7 +38,11 @@ FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
 RECIPE_VERSION = "1"
 CHUNK = 32
-PART_ROWS = 512
+# A part is written once a second at first, and after 1 % of the time that the pass has run: a kill costs no more
+# than that, and a long pass does not leave a heap of small files. The rows bound memory.
+_PART_SECONDS = 1.0
+_PART_SHARE = 0.01
+_PART_ROWS = 4_096
 _BLOCK = 16_384
 _STAGE = "features"
 
@@ -102,9 +106,9 @@ class _TablePlan:
     row: NDArray[np.int64]
     pending: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
-    def flush(self, at_least: int = 1) -> None:
-        """Writes the pending rows as a part file, if there are enough of them."""
-        if len(self.pending) < at_least:
+    def flush(self) -> None:
+        """Writes the pending rows as a part file."""
+        if not self.pending:
             return
         frame = self.schema.frame(
             pl.DataFrame(
@@ -231,6 +235,7 @@ def _run(
     """Keeps every worker busy with at most two chunks each in flight; results are taken in order."""
     counts = _Counts()
     done = 0
+    started = flushed = time.monotonic()
     # Workers are the parallelism; threads inside OpenCV would only fight with them.
     cv2.setNumThreads(1)
     chunks = (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
@@ -245,6 +250,12 @@ def _run(
                     running.append(pool.submit(worker, chunk))
                 _record(result, plans, counts)
                 done += result.size
+                now = time.monotonic()
+                pending = max(len(plan.pending) for plan in plans.values())
+                if pending >= _PART_ROWS or now - flushed >= max(_PART_SECONDS, _PART_SHARE * (now - started)):
+                    for plan in plans.values():
+                        plan.flush()
+                    flushed = now
                 if progress:
                     progress(done, len(tasks))
         except BaseException:
@@ -259,7 +270,6 @@ def _record(result: ChunkRows, plans: dict[str, _TablePlan], counts: _Counts) ->
             plan.file[position], plan.row[position] = file, row
         for position, values in result.rows[name].items():
             plan.pending.append((position, {**values, "source_key": plan.keys[position]}))
-        plan.flush(at_least=PART_ROWS)
     computed = set().union(*(rows.keys() for rows in result.rows.values()))
     counts.computed += len(computed)
     counts.reused += result.size - len(computed)

@@ -52,6 +52,12 @@ class PairItem:
         """The kind for people."""
         return KINDS.get(self.kind, self.kind)
 
+    @property
+    def labels_differ(self) -> bool:
+        """Whether both images have a label, and not the same one."""
+        labels = {self.first.label, self.second.label}
+        return len(labels) == 2 and None not in labels
+
 
 @dataclass(frozen=True)
 class OutlierItem:
@@ -85,6 +91,7 @@ class StatItem:
 
     picture: Picture
     value: float
+    digits: int = 2
 
 
 @dataclass(frozen=True)

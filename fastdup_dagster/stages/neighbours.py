@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdup_dagster.settings import Settings
+from fastdup_dagster.settings import Settings, parse_parameters
 
 Vectors = NDArray[np.float32]
 
@@ -60,6 +60,9 @@ class NeighbourIndex:
     Args:
         vectors: n x d, float32, as `normalised` gives them.
         settings: metric, index, its parameters, threads.
+
+    Raises:
+        ValueError: if faiss knows no such index, or not with this metric.
     """
 
     def __init__(self, vectors: Vectors, settings: Settings) -> None:
@@ -69,7 +72,10 @@ class NeighbourIndex:
         metric, argument = _METRICS[settings.distance]
         with faiss_threads(1 if settings.deterministic and self.factory != "Flat" else settings.threads):
             # A graph that several threads build depends on their timing; one thread gives one graph.
-            index = faiss.index_factory(vectors.shape[1], self.factory, metric)
+            try:
+                index = faiss.index_factory(vectors.shape[1], self.factory, metric)
+            except RuntimeError as error:
+                raise ValueError(f"nnf_mode={self.factory!r} with distance={settings.distance!r}: {error}") from error
             index.metric_arg = argument
             searched = _for_faiss(vectors, settings.distance)
             if not index.is_trained:
@@ -202,24 +208,6 @@ def _shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = rows - np.minimum(rows.min(axis=1, keepdims=True), 0.0)
     total = shifted.sum(axis=1, keepdims=True)
     return np.divide(shifted, total, out=np.full_like(shifted, 1 / rows.shape[1]), where=total > 0)
-
-
-def parse_parameters(text: str) -> dict[str, float]:
-    """`efSearch=256,nprobe=32` to numbers.
-
-    Raises:
-        ValueError: naming the part that is not `name=number`, or a name that is not known.
-    """
-    values: dict[str, float] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, _, value = part.partition("=")
-        try:
-            values[name.strip()] = float(value)
-        except ValueError as error:
-            raise ValueError(f"nnf_param: {part!r} is not name=number") from error
-        if name.strip() not in ("efSearch", "nprobe"):
-            raise ValueError(f"nnf_param: unknown parameter {name.strip()!r}; known: efSearch, nprobe")
-    return values
 
 
 @contextlib.contextmanager

@@ -28,8 +28,21 @@ def thumbnail_jpeg(uri: str, max_side: int) -> bytes:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """Boxes to draw over an image: its size in pixels, and the corners of each box as an SVG polygon's points."""
+
+    width: int
+    height: int
+    polygons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Picture:
-    """One image on a page. `src` is its thumbnail's link or data URI; without one, `reason` says why."""
+    """One image on a page. `src` is its thumbnail's link or data URI; without one, `reason` says why.
+
+    `box` is the part that the instance is (x, y, width, height or four corners; None for all of the image). Where `src`
+    shows the whole image with that part outlined, `crop_src` shows the part alone. `extra` are a caller's own facts.
+    """
 
     index: int
     name: str
@@ -41,6 +54,15 @@ class Picture:
     file_size: int | None = None
     src: str | None = None
     reason: str | None = None
+    box: tuple[float, ...] | None = None
+    crop_src: str | None = None
+    outline: Outline | None = None
+    extra: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def inlined(self) -> bool:
+        """Whether the thumbnail is inside the page."""
+        return self.src is not None and self.src.startswith("data:")
 
     @property
     def size(self) -> str:
@@ -67,7 +89,7 @@ def pictures_of(manifest: pl.DataFrame, img_stats: pl.DataFrame, indices: Iterab
     wanted = sorted(set(indices))
     rows = (
         manifest.join(pl.DataFrame({"index": wanted}, schema={"index": pl.Int64}), on="index", how="semi")
-        .select("index", "filename", "uri", "split", "label", "file_size", "error_code", "error")
+        .select("index", "filename", "uri", "split", "label", "file_size", "box", "error_code", "error")
         .join(img_stats.select("index", "img_w", "img_h"), on="index", how="left")
     )
     found = {row["index"]: _picture(row) for row in rows.iter_rows(named=True)}
@@ -79,6 +101,8 @@ def _picture(row: Mapping[str, object]) -> Picture:
     fields = {"name": "filename", "uri": "uri", "split": "split", "label": "label", "file_size": "file_size"}
     values: dict[str, object] = {name: row[column] for name, column in fields.items()}
     values |= {"index": row["index"], "width": row["img_w"], "height": row["img_h"]}
+    box = row["box"]
+    values["box"] = None if box is None else tuple(box)  # type: ignore[arg-type]
     reason = f"{code}: {error}" if code and error else code
     return Picture(**values, reason=reason)  # type: ignore[arg-type]
 

@@ -5,6 +5,12 @@
 
   document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
+  // a difference in a page with inlined pictures shows those of its own item, so that none is in the page twice
+  all("img[data-copy]").forEach((image) => {
+    const shots = all(".shot:not(.difference) img", image.closest("[data-item]"));
+    image.src = shots[Number(image.dataset.copy)].getAttribute("src");
+  });
+
   // filter by kind and by text, and paging: without this script every item is simply there
   const items = all("[data-item]");
   const tools = document.querySelector("[data-tools]");
@@ -63,7 +69,7 @@
         copy.src = image.currentSrc || image.src;
         copy.alt = image.alt;
         return copy;
-      }));
+      }), ...all("svg.outline", shot).map((outline) => outline.cloneNode(true)));
       words.textContent = shot.dataset.view;
     };
     const go = (step) => { at = (at + step + views.length) % views.length; draw(); };

@@ -1,0 +1,236 @@
+"""The arguments of the V1 galleries: checked before any work starts, each error naming what was given."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+Lookup = Callable[[str], Any]
+"""A caller's function of a file's name; a dictionary is taken too."""
+
+LEGACY = ("descending", "get_label_func", "get_bounding_box_func", "get_reformat_filename_func")
+"""What every gallery takes as further keyword arguments, as the functions before V1 did."""
+RELATIONS = ("diff", "same")
+
+
+@dataclass(frozen=True)
+class GalleryOptions:
+    """What all galleries have in common; see `fastdup_galleries` for what each means."""
+
+    page: Path
+    label_col: str | None = "label"
+    draw_bbox: bool = True
+    num_images: int = 20
+    max_width: int | None = None
+    lazy_load: bool = False
+    slice: object = None
+    ascending: bool = False
+    threshold: float | None = None
+    save_artifacts: bool = False
+    show: bool = True
+    get_extra_col_func: Lookup | None = None
+    get_label_func: Lookup | None = None
+    get_bounding_box_func: Lookup | None = None
+    get_reformat_filename_func: Lookup | None = None
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Which rows a gallery takes: those with one of `labels`, or pairs whose two labels are related so."""
+
+    labels: frozenset[str] | None = None
+    relation: str | None = None
+
+
+def gallery_options(page: Path, known: Iterable[str], more: Mapping[str, Any], **given: Any) -> GalleryOptions:
+    """Checks the arguments of a gallery.
+
+    Args:
+        page: where the page goes (`page_path`).
+        known: names of the gallery's own arguments, to suggest one for a name that is not known.
+        more: its further keyword arguments.
+        **given: its arguments, by the names of `GalleryOptions`.
+
+    Raises:
+        TypeError: for an unknown name, with the nearest known one, or a value of the wrong type.
+        ValueError: for a value out of range.
+    """
+    names = [*known, *LEGACY]
+    for name in more:
+        if name not in LEGACY:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise TypeError(f"unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    values = {**given, **more}
+    descending = flag("descending", values.pop("descending", None), optional=True)
+    if descending is not None:
+        values["ascending"] = not descending
+    for name in ("draw_bbox", "lazy_load", "ascending", "save_artifacts", "show"):
+        if name in values:
+            values[name] = flag(name, values[name])
+    for name, least, optional in (("num_images", 1, False), ("max_width", 1, True)):
+        if name in values:
+            values[name] = whole(name, values[name], least, optional)
+    if values.get("threshold") is not None:
+        values["threshold"] = finite("threshold", values["threshold"])
+    for name in ("get_extra_col_func", *LEGACY[1:]):
+        if values.get(name) is not None:
+            values[name] = lookup(name, values[name])
+    if not isinstance(values.get("label_col"), str | None):
+        raise TypeError(f"label_col={values['label_col']!r}: expected the name of a column, or None")
+    return GalleryOptions(page, **values)
+
+
+def flag(name: str, value: object, optional: bool = False) -> Any:
+    """`value` as True or False; None passes if it is optional.
+
+    Raises:
+        TypeError: for anything but a boolean, 0 or 1.
+    """
+    if optional and value is None:
+        return None
+    if isinstance(value, str) or value not in (0, 1):
+        raise TypeError(f"{name}={value!r}: expected True or False")
+    return bool(value)
+
+
+def whole(name: str, value: Any, least: int, optional: bool = False) -> Any:
+    """`value` as an integer of at least `least`; None passes if it is optional.
+
+    Raises:
+        TypeError: for what is no integer.
+        ValueError: for one that is too small.
+    """
+    if optional and value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: expected a whole number") from None
+    if isinstance(value, bool):
+        raise TypeError(f"{name}={value!r}: expected a whole number")
+    if number < least:
+        raise ValueError(f"{name}={value!r}: must be at least {least}")
+    return number
+
+
+def finite(name: str, value: Any) -> float:
+    """`value` as a float.
+
+    Raises:
+        TypeError: for what is no number.
+        ValueError: for NaN or an infinity.
+    """
+    if isinstance(value, str | bool) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name}={value!r}: expected a number")
+    if not math.isfinite(number := float(value)):
+        raise ValueError(f"{name}={value!r}: must be finite")
+    return number
+
+
+def similarity_score(name: str, value: float | None) -> float | None:
+    """`value`, if it is a similarity.
+
+    Raises:
+        ValueError: outside -1 to 1: no pair could ever be on that side of it.
+    """
+    if value is not None and not -1 <= value <= 1:
+        raise ValueError(f"{name}={value!r}: a similarity is between -1 and 1")
+    return value
+
+
+def choice(name: str, value: object, known: Iterable[str]) -> str:
+    """`value`, if it is one of the known ones.
+
+    Raises:
+        TypeError: for what is no text.
+        ValueError: for an unknown one, with the nearest known one.
+    """
+    options = list(known)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}: expected one of {', '.join(options)}")
+    if value not in options:
+        near = difflib.get_close_matches(value, options, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(options)}"
+        raise ValueError(f"{name}={value!r}: {hint}")
+    return value
+
+
+def lookup(name: str, value: object) -> Lookup:
+    """A function of a file's name; of a dictionary, its `get`.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(value, Mapping):
+        return value.get
+    if not callable(value):
+        raise TypeError(f"{name}={value!r}: expected a function of a file name, or a dictionary")
+    return value
+
+
+def page_path(save_path: object, default_folder: Path, name: str) -> Path:
+    """The absolute path of a page: `save_path` if it ends in .html, else `<name>.html` in that folder.
+
+    Raises:
+        TypeError: if it is no path.
+        ValueError: if it is a file that is no page.
+    """
+    if save_path is None:
+        return (default_folder / f"{name}.html").absolute()
+    if not isinstance(save_path, str | Path) or save_path == "":
+        raise TypeError(f"save_path={save_path!r}: expected the path of an .html file or of a folder")
+    path = Path(save_path).expanduser().absolute()
+    if path.suffix.lower() in (".html", ".htm") and not path.is_dir():
+        return path
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"save_path={str(save_path)!r}: neither a folder nor the name of an .html file")
+    return path / f"{name}.html"
+
+
+def label_text(value: object) -> str | None:
+    """A label as text; None for a missing one. A whole number is written without decimals: an integer column with a
+    gap comes as floats."""
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def parse_slice(value: object, labels: Iterable[str], label_col: str | None, related: bool) -> Slice:
+    """What `slice` selects.
+
+    Args:
+        value: a label, a list of labels, None, or `diff` or `same`.
+        labels: those that there are.
+        label_col: their column.
+        related: whether the gallery shows images together, so that `diff` and `same` have a meaning.
+
+    Raises:
+        TypeError: for a value that is no label.
+        ValueError: for a label that does not occur, or without labels.
+    """
+    if value is None:
+        return Slice()
+    known = sorted(set(labels))
+    if not known:
+        raise ValueError(f"slice={value!r} needs labels: there are none in label_col={label_col!r}")
+    if related and isinstance(value, str) and value in RELATIONS:
+        return Slice(relation=value)
+    if isinstance(value, Mapping) or callable(value):
+        raise TypeError(f"slice={value!r}: expected a label, or a list of labels")
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    wanted = [label_text(item) for item in (value if several else [value])]  # type: ignore[attr-defined]
+    for label in wanted:
+        if label not in known:
+            near = difflib.get_close_matches(str(label), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(map(repr, known[:5]))}"
+            raise ValueError(f"slice={value!r}: no image has the label {label!r} in column {label_col!r}; {hint}")
+    if not wanted:
+        raise ValueError(f"slice={value!r}: expected at least one label")
+    return Slice(frozenset(str(label) for label in wanted))

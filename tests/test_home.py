@@ -1,0 +1,36 @@
+"""The Dagster home: made with our dagster.yaml on first use, never changed afterwards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from fastdup_dagster.home import dagster_home, ensure_home
+
+
+def test_the_default_is_in_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert dagster_home() == tmp_path / ".fastdup_dagster"
+
+
+def test_a_new_home_gets_our_dagster_yaml_and_dagster_accepts_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "new"))
+    ensure_home()
+    assert (tmp_path / "new" / "dagster.yaml").read_bytes() == (Path(__file__).parents[1] / "dagster.yaml").read_bytes()
+    assert os.environ["DAGSTER_HOME"] == str(tmp_path / "new")
+    with dg.DagsterInstance.get() as instance:
+        assert not instance.telemetry_enabled
+        assert not instance.nux_enabled
+        assert instance.run_monitoring_enabled
+        assert instance.run_retries_enabled
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+
+
+def test_a_home_in_use_is_left_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "history").mkdir()
+    ensure_home()
+    assert not (tmp_path / "dagster.yaml").exists()
