@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-from fastdup_dagster.resources.great_expectations import flat
 
+from fastdup_dagster.resources.great_expectations import flat
 from fastdup_dagster.stages.report import CheckOutcome
 
 _BLOCK_ROWS = 16_384

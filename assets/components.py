@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 import polars as pl
+
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
@@ -11,7 +12,6 @@ from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
-
 from fastdup_dagster.schemas import COMPONENTS
 from fastdup_dagster.stages import components as stage
 from fastdup_dagster.storage import table_digest

@@ -1,11 +1,11 @@
 """The model that the embeddings are made with: observed, so that another model makes them stale."""
 
 import dagster as dg
+
 from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.datasets import DatasetsError
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
-
-from fastdup_dagster.datasets import DatasetsError
 
 
 @dg.observable_source_asset(

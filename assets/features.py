@@ -5,6 +5,8 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
+
 from fastdup_dagster.assets import array_checks, expectations
 from fastdup_dagster.assets.embedding_model import embedding_model
 from fastdup_dagster.assets.gates import check_specs, gate, records
@@ -16,8 +18,6 @@ from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.progress import Progress
 from fastdup_dagster.resources.store import StoreResource
-from pydantic import Field
-
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.features import FEATURE_TABLES, Features, FeatureSummary, compute_features
 from fastdup_dagster.stages.report import CheckOutcome
@@ -69,7 +69,8 @@ def features(
     progress: dg.ResourceParam[Progress],
 ) -> Iterator[Result]:
     """Reads, decodes, measures and embeds what is not known yet; publishes both tables or neither."""
-    key, wanted = context.partition_key, [t for t in FEATURE_TABLES if t in context.op_execution_context.selected_output_names]
+    key, selected = context.partition_key, context.op_execution_context.selected_output_names
+    wanted = [table for table in FEATURE_TABLES if table in selected]
     settings = datasets.settings(key)
     report = progress.track(context, "features")
     with compute_features(

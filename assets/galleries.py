@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, rows
@@ -12,7 +13,6 @@ from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
-
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.stages.galleries import SplitTables, render_galleries
 from fastdup_dagster.stages.summary import SplitSummary, summarise

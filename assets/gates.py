@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+
 from fastdup_dagster.assets.expectations import CHECKS
 from fastdup_dagster.resources.pages import PagesResource
-
 from fastdup_dagster.stages.report import CheckOutcome
 
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 
 import dagster as dg
 import polars as pl
+
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
 from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.datasets import parse_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
-
-from fastdup_dagster.datasets import parse_key
 from fastdup_dagster.sources import NothingFoundError
 from fastdup_dagster.stages import image_manifest as stage
 

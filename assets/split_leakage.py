@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 import dagster as dg
 import polars as pl
+
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, rows, worst_leaks
 from fastdup_dagster.assets.partitions import DATASETS, SplitsOfDataset
+from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.store import StoreResource
-
-from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.schemas import SPLIT_LEAKAGE
 from fastdup_dagster.stages import split_leakage as stage
 from fastdup_dagster.stages.galleries import render_leaks

@@ -1,0 +1,63 @@
+"""Finds what is wrong with an image data set: copies, leaks, outliers, broken, blurred, dark and bright images.
+
+`import fastdup_dagster as fastdup` gives the V1 API. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastdup_dagster import constants as FD
+    from fastdup_dagster.engine import Fastdup, create, init_search, run, search, vector_search
+    from fastdup_dagster.fastdup_controller import FastdupController
+    from fastdup_dagster.fastdup_galleries import FastdupVisualizer, create_duplicates_gallery
+    from fastdup_dagster.v1_files import load
+
+__all__ = [
+    "FD",
+    "Fastdup",
+    "FastdupController",
+    "FastdupVisualizer",
+    "create",
+    "create_duplicates_gallery",
+    "init_search",
+    "load",
+    "run",
+    "search",
+    "vector_search",
+]
+
+_PLACES = {
+    "Fastdup": "engine",
+    "FastdupController": "fastdup_controller",
+    "FastdupVisualizer": "fastdup_galleries",
+    "create": "engine",
+    "create_duplicates_gallery": "fastdup_galleries",
+    "init_search": "engine",
+    "load": "v1_files",
+    "run": "engine",
+    "search": "engine",
+    "vector_search": "engine",
+}
+
+try:
+    __version__ = version("fastdup-dagster")
+except PackageNotFoundError:  # the sources alone, not installed
+    __version__ = "0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FD":
+        return importlib.import_module("fastdup_dagster.constants")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"fastdup_dagster.{_PLACES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

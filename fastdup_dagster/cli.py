@@ -147,6 +147,46 @@ def demo(seed: int, out: Path | None, num_threads: int | None, as_json: bool, ve
     sys.exit(0 if analysis.success else 1)
 
 
+@main.command(
+    epilog="\b\nExamples:\n"
+    "  fastdup-dagster search holiday.jpg --name photos --k 5\n"
+    "  fastdup-dagster search holiday.jpg --work-dir results --threshold 0.9 --json"
+)
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--name", help="Of a data set that was run; may be left out if there is only one.")
+@click.option("--split", "splits", multiple=True, help="A split to search; by default all.")
+@click.option(
+    "--work-dir", type=click.Path(file_okay=False, path_type=Path), help="Of a run of the Python API, instead."
+)
+@click.option("--k", default=10, show_default=True, type=click.IntRange(min=1), help="Results at most.")
+@click.option("--threshold", type=float, help="Only images more alike than this.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def search(
+    image: Path,
+    name: str | None,
+    splits: Sequence[str],
+    work_dir: Path | None,
+    k: int,
+    threshold: float | None,
+    as_json: bool,
+) -> None:
+    """Finds the images that are most like IMAGE, among those that were analysed."""
+    _quiet()
+    from fastdup_dagster.command_line import search as searching
+
+    try:
+        if work_dir is not None and (name or splits):
+            raise ValueError("--work-dir stands instead of --name and --split, not beside them")
+        found = (
+            searching.search_work_dir(image, work_dir, k, threshold)
+            if work_dir is not None
+            else searching.search_dataset(image, name, splits, k, threshold)
+        )
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    searching.say_found(found, as_json)
+
+
 @main.command(epilog="\b\nExample:\n  fastdup-dagster dev --port 3000")
 @click.option("--port", default=3000, show_default=True, help="Of the Dagster UI, on this machine alone.")
 @click.option("--pages-port", default=3010, show_default=True, help="Of galleries and reports, on this machine alone.")
@@ -216,3 +256,7 @@ def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, as_json: boo
     else:
         output.say_results(Console(), analysis)
     return analysis
+
+
+if __name__ == "__main__":
+    main()

@@ -137,7 +137,8 @@ IMAGE_MANIFEST = TableSchema(
         Column("instance_id", pa.string(), "BLAKE2b-128 of path, member or frame, and box, hex: stable over time"),
         Column("filename", pa.string(), "path relative to the input; bytes that are not UTF-8 as \\xNN"),
         Column("uri", pa.string(), "where the bytes are, percent-encoded", in_digest=False),
-        Column("split", pa.string(), "train, val, test, …; null where there is none", nullable=True),
+        # Which part of a data set the listing is, not what the image is: alone or as a split, it is the same listing.
+        Column("split", pa.string(), "train, val, test, …; null where there is none", nullable=True, in_digest=False),
         Column("label", pa.string(), "class label from the annotations or the folder rule", nullable=True),
         Column("media", pa.string(), "image, frame, member or crop"),
         Column("parent", pa.int64(), "index of the image that a crop was cut from", nullable=True),
@@ -150,6 +151,15 @@ IMAGE_MANIFEST = TableSchema(
         Column("etag", pa.string(), "entity tag of the object store", nullable=True, in_digest=False),
         _ERROR_CODE,
         _ERROR,
+    ),
+)
+
+ANNOTATIONS = TableSchema(
+    "annotations",
+    "instance",
+    (
+        _INDEX,
+        Column("is_annotated", pa.bool_(), "whether the annotations name it; true where there are no annotations"),
     ),
 )
 
@@ -299,6 +309,7 @@ TABLES: dict[str, TableSchema] = {
     table.name: table
     for table in (
         IMAGE_MANIFEST,
+        ANNOTATIONS,
         EMBEDDINGS,
         IMG_STATS,
         KNN_GRAPH,

@@ -151,7 +151,7 @@ class StagedTable:
     def write(self, frame: pl.DataFrame) -> None:
         """Appends rows; call it in id order. Further columns of the first frame are kept too."""
         writer = self._open(frame)
-        if self._arrow is None or self._digest is None:
+        if self._arrow is None or self._digest is None or not writer.is_open:
             raise RuntimeError(f"table {self.schema.name} [{self.key}] is closed")
         table = _to_arrow(frame, self._arrow)
         self._digest.update(table)

@@ -79,7 +79,7 @@ def _outcome(asset: str, partition: str, results: list[Any], frame: pl.DataFrame
     failed = [result for result in results if not result.success]
     rows = sorted({i for result in failed for i in result.result.get("partial_unexpected_index_list") or []})
     told = failed or results
-    observed = [text for result in told if (text := _observed(result)) is not None]
+    observed = list(dict.fromkeys(text for result in told if (text := _observed(result)) is not None))
     return CheckOutcome(
         asset=asset,
         check=_check(results[0]),

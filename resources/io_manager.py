@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import dagster as dg
 import polars as pl
 import pyarrow as pa
-from fastdup_dagster.resources.store import StoreResource
 
+from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.storage import StagedTable, TableStore
 
@@ -52,7 +52,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         """
         table = context.asset_key.path[-1]
         wanted = context.dagster_type.typing_type
-        keys = list(context.asset_partition_keys)
+        keys = sorted(context.asset_partition_keys)
         if typing.get_origin(wanted) in (dict, collections.abc.Mapping):
             kind = typing.get_args(wanted)[1]
             optional = bool((context.definition_metadata or {}).get("allow_missing_partitions"))

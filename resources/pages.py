@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import dagster as dg
-from fastdup_dagster.resources.store import StoreResource
 from pydantic import Field
 
+from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import BUNDLED_MODEL
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, page_set
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, render_dataset_report

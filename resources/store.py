@@ -1,8 +1,8 @@
 """Where each data set's tables and pages are, as a Dagster resource."""
 
 import dagster as dg
-from fastdup_dagster.resources.datasets import DatasetsResource
 
+from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.storage import TableStore
 
 

@@ -10,15 +10,34 @@ from typing import Any
 
 import cv2
 import dagster as dg
+import hypothesis
 import numpy as np
+import polars as pl
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.datasets import DatasetEntry, register
 from fastdup_dagster.definitions import build_definitions
+from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.schemas import EMBEDDINGS, KNN_GRAPH
+from fastdup_dagster.settings import Settings
 from fastdup_dagster.storage import TableStore
 
 MakePhotos = Callable[..., list[Path]]
+
+# The suite tries the same examples every time; `--hypothesis-profile=explore` looks for new ones.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=40)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
+hypothesis.settings.load_profile("suite")
+
+
+@event.listens_for(Engine, "connect")
+def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
+    """Dagster's SQLite files of a test need not survive a power cut; waiting for the disk is half of a run's time."""
+    if type(connection).__module__.startswith("sqlite3"):
+        connection.execute("PRAGMA synchronous=OFF")
 
 
 def photo(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
@@ -45,6 +64,42 @@ def write_photos(folder: Path, count: int, first: int = 0) -> list[Path]:
 def photos() -> MakePhotos:
     """Writes `count` different small photos into a folder: `photos(folder, count, first=0)`."""
     return write_photos
+
+
+@pytest.fixture(scope="session")
+def model() -> EmbeddingModel:
+    """The bundled model."""
+    return load_model(Settings())
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Callable[..., pl.DataFrame]:
+    """The table `embeddings` of given vectors: `embedded(vectors, ids=None)`; a vector that is None is invalid."""
+
+    def make(vectors: Any, ids: Any = None) -> pl.DataFrame:
+        rows = [None if row is None else np.asarray(row, dtype=np.float32) for row in vectors]
+        width = next(len(row) for row in rows if row is not None)
+        given = {
+            "index": range(len(rows)) if ids is None else ids,
+            "embedding": pl.Series(rows, dtype=pl.Array(pl.Float32, width)),
+            "model": ["m"] * len(rows),
+            "source_key": [""] * len(rows),
+            "error_code": [None if row is not None else "CORRUPT_IMAGE" for row in rows],
+        }
+        return EMBEDDINGS.with_embedding_width(width).frame(given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def graph_of() -> Callable[..., pl.DataFrame]:
+    """The table `knn_graph` of given edges: `graph_of((0, 1, 0.9), (1, 0, 0.9))`."""
+
+    def make(*edges: tuple[int, int, float]) -> pl.DataFrame:
+        columns = [[edge[part] for edge in edges] for part in range(3)]
+        return KNN_GRAPH.frame(dict(zip(("from", "to", "distance"), columns, strict=True)) | {"rank": [1] * len(edges)})
+
+    return make
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-import yaml
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 from fastdup_dagster.cli import main
 from fastdup_dagster.stages import image_manifest as listing
@@ -88,7 +88,13 @@ def test_the_report_names_check_limit_and_bad_rows_and_links_the_galleries(finis
     path = finished.store.pages("pets") / "report.html"
     assert f"Report: {path}" in finished.result.stdout
     page = path.read_text()
-    for words in ("share_of_unreadable", "30.0%", "limits.max_invalid_share", "broken [b]2.jpg", "train/duplicates.html"):
+    for words in (
+        "share_of_unreadable",
+        "30.0%",
+        "limits.max_invalid_share",
+        "broken [b]2.jpg",
+        "train/duplicates.html",
+    ):
         assert words in page
     assert (path.parent / "train" / "duplicates.html").exists()
 
@@ -116,7 +122,11 @@ def test_the_summary_counts(finished):
 
 def test_the_runs_are_in_the_instance_that_the_ui_shows(finished):
     with finished.instance() as instance:
-        status = {run.tags.get("dagster/partition"): run.status for run in instance.get_runs() if run.job_name.startswith("analyse")}
+        status = {
+            run.tags.get("dagster/partition"): run.status
+            for run in instance.get_runs()
+            if run.job_name.startswith("analyse")
+        }
         assert set(instance.get_dynamic_partitions("split")) == {"pets/train", "pets/test"}
         assert instance.get_materialized_partitions(dg.AssetKey("galleries")) == {"pets/train"}
         observed = instance.get_latest_data_version_record(dg.AssetKey("embedding_model"), partition_key="pets/train")
@@ -178,7 +188,9 @@ def test_a_local_run_needs_no_network(quick, photos, tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
 
 
-def test_settings_are_remembered_and_options_go_over_the_file_and_the_file_over_what_is_remembered(quick, photos, tmp_path, home):
+def test_settings_are_remembered_and_options_go_over_the_file_and_the_file_over_what_is_remembered(
+    quick, photos, tmp_path, home
+):
     photos(tmp_path / "few", 3)
     (tmp_path / "settings.yaml").write_text("threshold: 0.8\nouthlier: 1\n")
     result = invoke("run", tmp_path / "few", "--settings", tmp_path / "settings.yaml")
@@ -186,7 +198,7 @@ def test_settings_are_remembered_and_options_go_over_the_file_and_the_file_over_
     assert "outhlier" in result.output
 
     def remembered() -> dict[str, Any]:
-        return yaml.safe_load((home / "datasets.yaml").read_text())["datasets"]["few"]["settings"]
+        return YAML(typ="safe").load((home / "datasets.yaml").read_text())["datasets"]["few"]["settings"]
 
     assert invoke("run", tmp_path / "few", "--threshold", 0.7, "--k", 1, "--num-threads", 1).exit_code == 0
     assert remembered() == {"threshold": 0.7, "nearest_neighbors_k": 1}
@@ -287,7 +299,8 @@ def test_a_name_does_not_silently_change_what_it_stands_for(home, photos, tmp_pa
 
 
 def test_help_answers_without_importing_what_is_heavy():
-    code = "import sys, fastdup_dagster.cli\nprint([m for m in ('dagster', 'polars', 'onnxruntime', 'rich') if m in sys.modules])"
+    heavy = "('dagster', 'polars', 'onnxruntime', 'rich')"
+    code = f"import sys, fastdup_dagster.cli\nprint([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     for command in ((), ("run",), ("demo",), ("dev",)):

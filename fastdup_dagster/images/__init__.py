@@ -1,6 +1,7 @@
 """From bytes to pixels, statistics, hashes and thumbnails."""
 
-from fastdup_dagster.images.decode import Decoded, ImageError, decode
+from fastdup_dagster.images.crop import Margins, corners, crop, geometry
+from fastdup_dagster.images.decode import Decoded, ImageError, decode, from_pillow
 from fastdup_dagster.images.files import read_bytes, read_image, thumbnail_jpeg
 from fastdup_dagster.images.hashing import content_hash, pixel_hash
 from fastdup_dagster.images.statistics import ADVANCED_NAMES, BASIC_NAMES, Statistics, statistics
@@ -12,9 +13,14 @@ __all__ = [
     "WORKING_SIDE",
     "Decoded",
     "ImageError",
+    "Margins",
     "Statistics",
     "content_hash",
+    "corners",
+    "crop",
     "decode",
+    "from_pillow",
+    "geometry",
     "pixel_hash",
     "read_bytes",
     "read_image",

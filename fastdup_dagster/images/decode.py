@@ -17,15 +17,17 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 MIN_SIDE = 10
 MAX_PIXELS = 178_956_970
 _ORIENTATION_TAG = 0x0112
+_WIDTH_TAG, _HEIGHT_TAG = 256, 257
 _BITS_PER_SAMPLE_TAG = 258
 _SAMPLE_FORMAT_TAG = 339
 # Formats that Pillow hands to an interpreter (Ghostscript) to draw: never on somebody else's files.
 _PROGRAMS = ("EPS", "PS")
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
 
 # What is wrong with a file stands in its row; lines on stderr for every broken file would only repeat it.
@@ -95,7 +97,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-    except ValueError as error:
+    except (ValueError, KeyError) as error:  # KeyError: a colour space that libjpeg does not know either
         raise ImageError("CORRUPT_IMAGE", f"JPEG header: {error}") from error
     _check_size(width, height, max_pixels)
     is_cmyk = colorspace in ("CMYK", "YCCK")
@@ -115,7 +117,7 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
     if is_cmyk:
         pixels = _rgb_of_cmyk(pixels)
     orientation = _jpeg_orientation(data)
-    if orientation >= 5:
+    if orientation in (5, 6, 7, 8):
         width, height = height, width
     return Decoded(upright(pixels, orientation), width, height, "jpeg", False, is_truncated)
 
@@ -161,7 +163,9 @@ def _decode_other(data: bytes, max_pixels: int) -> Decoded:
         reason = "not an image that any decoder here knows"
     except Exception as error:  # noqa: BLE001 - Pillow's plugins raise many kinds on broken input
         reason = f"{type(error).__name__}: {error}"
-    return _decode_opencv(data, max_pixels, reason)
+    if data[:4] not in _TIFF_MAGIC:
+        raise ImageError("CORRUPT_IMAGE", reason)
+    return _decode_tiff(data, max_pixels, reason)
 
 
 def _decode_pillow(data: bytes, max_pixels: int) -> Decoded:
@@ -170,12 +174,21 @@ def _decode_pillow(data: bytes, max_pixels: int) -> Decoded:
     with Image.open(io.BytesIO(data)) as image:
         if image.format in _PROGRAMS:
             raise ImageError("UNSUPPORTED_FORMAT", f"{image.format} is a program that draws, not pixels")
-        _check_size(*image.size, max_pixels)
-        kind = (image.format or "unknown").lower()
-        has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-        pixels = _rgb(image)
-        # Asked only after the pixels are read: Pillow turns a TIFF upright as it reads it, and then says 1.
-        pixels = upright(pixels, _orientation(image))
+        return from_pillow(image, max_pixels)
+
+
+def from_pillow(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The pixels of a Pillow image of any mode, turned upright.
+
+    Raises:
+        ImageError: IMAGE_TOO_SMALL, IMAGE_TOO_LARGE or UNSUPPORTED_FORMAT.
+    """
+    _check_size(*image.size, max_pixels)
+    kind = (image.format or "unknown").lower()
+    has_alpha = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    pixels = _rgb(image)
+    # Asked only after the pixels are read: Pillow turns a TIFF upright as it reads it, and then says 1.
+    pixels = upright(pixels, _orientation(image))
     return Decoded(pixels, pixels.shape[1], pixels.shape[0], kind, has_alpha)
 
 
@@ -222,21 +235,36 @@ def _eight_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(grey[:, :, :3])
 
 
-def _decode_opencv(data: bytes, max_pixels: int, reason: str) -> Decoded:
-    """The last resort, for formats and damage that Pillow refuses."""
+def _decode_tiff(data: bytes, max_pixels: int, reason: str) -> Decoded:
+    """TIFF files of pixel types that Pillow refuses, such as floats in colour.
+
+    OpenCV gets nothing else: at a broken length in a PNG it allocates what the length says, gigabytes.
+    """
     try:
+        tags = _tiff_tags(data)
+        _check_size(int(tags[_WIDTH_TAG]), int(tags[_HEIGHT_TAG]), max_pixels)
+        orientation = int(tags.get(_ORIENTATION_TAG, 1))
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageError("CORRUPT_IMAGE", f"{reason}; OpenCV: {error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's tag reader raises many kinds on broken input
+        raise ImageError("CORRUPT_IMAGE", reason) from error
     if pixels is None:
         raise ImageError("CORRUPT_IMAGE", reason)
-    height, width = pixels.shape[:2]
-    _check_size(width, height, max_pixels)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if channels >= 3:
         pixels = pixels[:, :, [2, 1, 0]]
-    rgb = _eight_bits(pixels, pixels.dtype.itemsize * 8)
-    return Decoded(rgb, width, height, "unknown", channels in (2, 4))
+    rgb = upright(_eight_bits(pixels, pixels.dtype.itemsize * 8), orientation)
+    return Decoded(rgb, rgb.shape[1], rgb.shape[0], "tiff", channels in (2, 4))
+
+
+def _tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The first directory of a TIFF file."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    file = io.BytesIO(data)
+    file.seek(directory.next)
+    directory.load(file)
+    return directory
 
 
 _heif_lock = threading.Lock()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdup_dagster.images.crop import NO_MARGINS, Margins, crop
 from fastdup_dagster.images.decode import ImageError, decode
 from fastdup_dagster.sources.paths import local_path
 
@@ -27,13 +30,14 @@ def read_bytes(uri: str) -> bytes:
         raise ImageError("READ_ERROR", f"{error.strerror}") from error
 
 
-def read_image(uri: str) -> NDArray[np.uint8]:
-    """The pixels of an image at full size: H x W x 3, uint8, RGB, upright.
+def read_image(uri: str, box: Sequence[float] | None = None, margins: Margins = NO_MARGINS) -> NDArray[np.uint8]:
+    """The pixels of an image, or of a box in it, at full size: H x W x 3, uint8, RGB, upright.
 
     Raises:
         ImageError: saying why it cannot be used.
     """
-    return decode(read_bytes(uri)).pixels
+    image = decode(read_bytes(uri))
+    return image.pixels if box is None else crop(image, box, margins).pixels
 
 
 def thumbnail_jpeg(uri: str, max_side: int) -> bytes:

@@ -52,7 +52,7 @@ class EmbeddingModel:
         if model_input.type not in _DTYPES:
             raise ValueError(f"model {name}: input type {model_input.type}; expected one of {', '.join(_DTYPES)}")
         self._dtype = _DTYPES[model_input.type]
-        self.width = self._run(np.zeros((1, self.side, self.side, 3), dtype=np.uint8)).shape[1]
+        self.width = self.embed(np.zeros((1, self.side, self.side, 3), dtype=np.uint8)).shape[1]
 
     @property
     def id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def open_source(input_dir: str | Path | Sequence[str | Path]) -> Source:
     if isinstance(input_dir, (str, Path)):
         if "://" in str(input_dir) and not str(input_dir).startswith("file://"):
             raise NotImplementedError(f"input_dir={str(input_dir)!r}: remote locations are not supported yet")
-        path = Path(input_dir).expanduser()
+        given = str(input_dir)
+        path = Path(os.fsdecode(local_path(given)) if given.startswith("file:///") else given).expanduser()
         if path.is_dir():
             return FolderSource(path)
         if path.is_file():

@@ -19,6 +19,7 @@ from fastdup_dagster.sources.paths import (
 )
 
 _Found = tuple[bytes, bytes, int | None, int | None]  # relative path, absolute path, size, mtime in ns
+_LATEST = 2**63 - 1
 
 
 def stat_entry(filename: str, path: bytes) -> Entry:
@@ -27,12 +28,16 @@ def stat_entry(filename: str, path: bytes) -> Entry:
         status = os.stat(path)  # noqa: PTH116 - bytes, not a Path
     except OSError as error:
         return Entry(filename, to_uri(path), error_code="MISSING_FILE", error=f"no such file ({error.strerror})")
+    except ValueError as error:  # a name that no file can have, such as one with a NUL
+        return Entry(filename, to_uri(path), error_code="MISSING_FILE", error=f"no such file ({error})")
     return _entry(filename, path, status.st_size, status.st_mtime_ns)
 
 
 def _entry(filename: str, path: bytes, size: int | None, mtime_ns: int | None) -> Entry:
     if size is None:
         return Entry(filename, to_uri(path), error_code="MISSING_FILE", error="a link that leads nowhere")
+    if mtime_ns is not None:  # a file system can hold dates past the year 2262, a timestamp column cannot
+        mtime_ns = min(mtime_ns, _LATEST)
     if size == 0:
         return Entry(filename, to_uri(path), 0, mtime_ns, "ZERO_SIZE_FILE", "the file is empty")
     return Entry(filename, to_uri(path), size, mtime_ns)
@@ -56,7 +61,7 @@ class FolderSource:
     @property
     def notes(self) -> list[str]:
         """What was left out, by extension, and folders that could not be listed."""
-        notes = [f"folder not listed: {text}" for text in self._unreadable]
+        notes = [f"folder not listed: {text}" for text in sorted(self._unreadable)]
         compressed = [e for e in self._left_out if e in VIDEO_EXTENSIONS or f".{e}" in ARCHIVE_SUFFIXES or e == "gz"]
         if compressed:
             counts = ", ".join(f"{self._left_out[e]} .{e}" for e in sorted(compressed))
@@ -71,33 +76,39 @@ class FolderSource:
         """The files in bytewise order of their relative paths."""
         self._left_out.clear()
         self._unreadable.clear()
-        for relative, path, size, mtime_ns in sorted(self._walk(self._root, b"", ())):
+        for relative, path, size, mtime_ns in sorted(self._walk()):
             yield _entry(display_name(relative), path, size, mtime_ns)
 
-    def _walk(self, folder: bytes, prefix: bytes, above: tuple[tuple[int, int], ...]) -> Iterator[_Found]:
-        try:
-            status = os.stat(folder)  # noqa: PTH116
-            here = (status.st_dev, status.st_ino)
-            if here in above:  # a link back to a folder that we are in: a loop
-                return
-            with os.scandir(folder) as listing:
-                found = list(listing)
-        except OSError as error:
-            self._unreadable.append(f"{display_name(prefix.rstrip(b'/') or folder)} ({error.strerror})")
-            return
-        for item in found:
-            if _is_folder(item):
-                yield from self._walk(item.path, prefix + item.name + b"/", (*above, here))
-                continue
-            kind = extension(item.name)
-            if kind not in self._extensions:
-                self._left_out[kind] += 1
-                continue
+    def _walk(self) -> Iterator[_Found]:
+        """The files in no order. The stack is our own: folders can be nested deeper than Python recurses."""
+        waiting: list[tuple[bytes, bytes, tuple[tuple[int, int], ...]]] = [(self._root, b"", ())]
+        while waiting:
+            folder, prefix, above = waiting.pop()
             try:
-                status = item.stat()
-                yield prefix + item.name, item.path, status.st_size, status.st_mtime_ns
-            except OSError:
-                yield prefix + item.name, item.path, None, None
+                status = os.stat(folder)  # noqa: PTH116
+                here = (status.st_dev, status.st_ino)
+                if here in above:  # a link back to a folder that we are in: a loop
+                    continue
+                with os.scandir(folder) as listing:
+                    found = list(listing)
+            except OSError as error:
+                self._unreadable.append(f"{display_name(prefix.rstrip(b'/') or folder)} ({error.strerror})")
+                continue
+            for item in found:
+                if _is_folder(item):
+                    waiting.append((item.path, prefix + item.name + b"/", (*above, here)))
+                elif (kind := extension(item.name)) in self._extensions:
+                    yield _found(item, prefix)
+                else:
+                    self._left_out[kind] += 1
+
+
+def _found(item: os.DirEntry[bytes], prefix: bytes) -> _Found:
+    try:
+        status = item.stat()
+    except OSError:
+        return prefix + item.name, item.path, None, None
+    return prefix + item.name, item.path, status.st_size, status.st_mtime_ns
 
 
 def _is_folder(item: os.DirEntry[bytes]) -> bool:

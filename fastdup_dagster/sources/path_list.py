@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.folder import FolderSource, stat_entry
-from fastdup_dagster.sources.paths import as_bytes, display_name
+from fastdup_dagster.sources.paths import as_bytes, display_name, local_path
 
 _HEADERS = frozenset({"filename", "img_filename", "file", "path", "filepath", "image", "image_path", "img_path", "uri"})
 
@@ -43,14 +44,14 @@ class ListSource:
         seen: set[str] = set()
         for given in self._paths:
             for entry in self._expand(given):
-                if entry.filename in seen:
+                if entry.uri in seen:
                     self._repeated += 1
                     continue
-                seen.add(entry.filename)
+                seen.add(entry.uri)
                 yield entry
 
     def _expand(self, given: str) -> Iterator[Entry]:
-        path = as_bytes(self._base / given)
+        path = local_path(given) if given.startswith("file:///") else as_bytes(self._base / given)
         if not os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
             yield stat_entry(display_name(os.fsencode(given)), path)
             return
@@ -70,12 +71,19 @@ def read_list_file(path: Path) -> list[str]:
     a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
 
     Raises:
-        ValueError: if the file names no path.
+        ValueError: if the file names no path, or is not text.
     """
-    lines = path.read_bytes().decode("utf-8", "surrogateescape").lstrip("\ufeff").splitlines()
-    rows = [line for line in lines if line.strip()]
+    data = path.read_bytes()
+    if b"\0" in data:
+        raise ValueError(f"list file {path}: not a text file; expected one path a row")
+    # str.splitlines would also cut at characters that names may hold.
+    text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff").replace("\r\n", "\n")
+    rows = [line for line in text.split("\n") if line.strip()]
     if path.suffix.lower() == ".csv":
-        rows = _csv_column(rows, path.resolve().parent)
+        try:
+            rows = _csv_column(text, rows, path.resolve().parent)
+        except csv.Error as error:
+            raise ValueError(f"list file {path}: {error}") from error
     elif rows and rows[0].strip().lower() in _HEADERS:
         rows = rows[1:]
     if not rows:
@@ -83,15 +91,17 @@ def read_list_file(path: Path) -> list[str]:
     return rows
 
 
-def _csv_column(lines: list[str], base: Path) -> list[str]:
-    records = list(csv.reader(lines))
+def _csv_column(text: str, lines: list[str], base: Path) -> list[str]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    records = [record for record in reader if len(record) > 1 or (record and record[0].strip())]
     header = [cell.strip().lower() for cell in records[0]] if records else []
     column = next((i for i, cell in enumerate(header) if cell in _HEADERS), None)
     if column is not None:
         return [record[column] for record in records[1:] if len(record) > column and record[column]]
     one_a_line = len(records) == len(lines)
     return [
-        line if one_a_line and len(record) > 1 and (base / line).exists() else record[0]
+        # Path.exists raises on a row that is too long to be a name.
+        line if one_a_line and len(record) > 1 and os.path.exists(base / line) else record[0]  # noqa: PTH110
         for record, line in zip(records, lines if one_a_line else [""] * len(records), strict=True)
-        if record and record[0]
+        if record[0]
     ]

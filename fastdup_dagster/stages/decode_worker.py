@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.images import (
+    Decoded,
     ImageError,
+    Margins,
     content_hash,
+    crop,
     decode,
+    geometry,
     pixel_hash,
     read_bytes,
     statistics,
@@ -26,6 +32,7 @@ from fastdup_dagster.stages.reuse import ReusableRows
 
 # Images a call of the model. More is not faster on a CPU and costs memory (measured).
 BATCH = 8
+CHUNK = 32
 # A JPEG is decoded at the smallest DCT scale that keeps both sides at twice the working size: from there on
 # the area average differs little from that of the full image (the figures are in docs/statistics.md).
 DECODE_SIDE = 448
@@ -39,6 +46,25 @@ class Task:
     index: int
     uri: str
     tables: frozenset[str]
+    box: tuple[float, ...] | None = None
+
+
+def chunked(tasks: list[Task]) -> Iterator[list[Task]]:
+    """Chunks of about `CHUNK` tasks; crops of one image are never parted, so that it is decoded once."""
+    if not any(task.box for task in tasks):
+        yield from (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+        return
+    by_image: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_image.setdefault(task.uri, []).append(task)
+    chunk: list[Task] = []
+    for crops in by_image.values():
+        chunk += crops
+        if len(chunk) >= CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 @dataclass
@@ -50,6 +76,33 @@ class ChunkRows:
     reused: dict[str, dict[int, tuple[int, int]]]
     inferred: int = 0
     nonfinite: int = 0
+
+
+class _File:
+    """One file, read when first asked for, and decoded at full size once for all crops of it."""
+
+    def __init__(self, uri: str, max_pixels: int) -> None:
+        self._uri = uri
+        self._max_pixels = max_pixels
+
+    @cached_property
+    def data(self) -> bytes:
+        """The bytes."""
+        return read_bytes(self._uri)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of the bytes."""
+        return content_hash(self.data)
+
+    @cached_property
+    def full(self) -> Decoded:
+        """The image at its full size."""
+        return decode(self.data, max_pixels=self._max_pixels)
+
+    def reduced(self) -> Decoded:
+        """The image at the smallest scale that serves."""
+        return decode(self.data, DECODE_SIDE, self._max_pixels)
 
 
 @dataclass
@@ -73,27 +126,31 @@ class DecodeWorker:
         self._settings = settings
         self._model = model
         self._known = known
+        self._margins = Margins.of(settings)
 
     def __call__(self, tasks: Sequence[Task]) -> ChunkRows:
         """The rows of these tasks. An image that fails becomes a row with the reason."""
         result = ChunkRows(len(tasks), {name: {} for name in self._known}, {name: {} for name in self._known})
         side = self._model.side
         batch = _Batch(np.empty((BATCH, side, side, 3), dtype=np.uint8))
-        for task in tasks:
-            try:
-                self._one(task, batch, result)
-            except ImageError as error:
-                self._fail(task, error.code, str(error), result)
-            except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own row only
-                self._fail(task, "CORRUPT_IMAGE", f"{type(error).__name__}: {error}", result)
-            if len(batch.rows) == BATCH:
-                self._embed(batch, result)
+        for uri, crops in itertools.groupby(tasks, key=lambda task: task.uri):
+            file = _File(uri, self._settings.max_pixels)
+            for task in crops:
+                try:
+                    self._one(task, file, batch, result)
+                except ImageError as error:
+                    self._fail(task, error.code, str(error), result)
+                except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
+                    self._fail(task, "CORRUPT_IMAGE", f"{type(error).__name__}: {error}", result)
+                if len(batch.rows) == BATCH:
+                    self._embed(batch, result)
         self._embed(batch, result)
         return result
 
-    def _one(self, task: Task, batch: _Batch, result: ChunkRows) -> None:
-        data = read_bytes(task.uri)
-        digest = content_hash(data)
+    def _one(self, task: Task, file: _File, batch: _Batch, result: ChunkRows) -> None:
+        digest = file.content_hash
+        if task.box is not None:
+            digest = content_hash(f"{digest}:{geometry(task.box, self._margins)}".encode())
         missing = set(task.tables)
         for name in task.tables:
             if (place := self._known[name].find_content(digest)) is not None:
@@ -102,14 +159,14 @@ class DecodeWorker:
         if not missing:
             return
         try:
-            self._compute(task, data, digest, missing, batch, result)
+            self._compute(task, file, digest, missing, batch, result)
         except ImageError as error:
-            self._fail(task, error.code, str(error), result, missing, digest, len(data))
+            self._fail(task, error.code, str(error), result, missing, digest, len(file.data))
 
     def _compute(
-        self, task: Task, data: bytes, digest: str, tables: set[str], batch: _Batch, result: ChunkRows
+        self, task: Task, file: _File, digest: str, tables: set[str], batch: _Batch, result: ChunkRows
     ) -> None:
-        image = decode(data, DECODE_SIDE, self._settings.max_pixels)
+        image = file.reduced() if task.box is None else crop(file.full, task.box, self._margins)
         square = to_square(image.pixels)
         if "img_stats" in tables:
             measured = (
@@ -125,7 +182,7 @@ class DecodeWorker:
                 "img_h": image.height,
                 "has_alpha": image.has_alpha,
                 "is_truncated": image.is_truncated,
-                "file_size": len(data),
+                "file_size": len(file.data),
                 "thumbnail": thumbnail(square).ravel(),
                 **measured,
             }

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task
+from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
@@ -37,7 +37,6 @@ Progress = Callable[[int, int], None]
 FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
 RECIPE_VERSION = "1"
-CHUNK = 32
 # A part is written once a second at first, and after 1 % of the time that the pass has run: a kill costs no more
 # than that, and a long pass does not leave a heap of small files. The rows bound memory.
 _PART_SECONDS = 1.0
@@ -81,8 +80,10 @@ class Features:
     _parts: Path
 
     def finish(self) -> None:
-        """Removes the part files; call it once the tables are published."""
+        """Removes the part files, and what killed passes left; call it once the tables are published."""
         remove_tree(self._parts)
+        for table in self.staged.values():
+            remove_tree(table.path.parent)
 
     def __enter__(self) -> Features:
         return self
@@ -189,7 +190,9 @@ def compute_features(
 
 def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     """What decides a row besides the image itself: 32 hex digits."""
-    names = ("max_pixels", "run_stats", "run_advanced_stats") if table == "img_stats" else ("max_pixels",)
+    names = ["max_pixels", "augmentation_horiz", "augmentation_vert", "augmentation_additive_margin"]
+    if table == "img_stats":
+        names += ["run_stats", "run_advanced_stats"]
     made_by = model.id if table == "embeddings" else ""
     text = "\0".join([RECIPE_VERSION, table, settings.fingerprint(*names), made_by])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -215,10 +218,10 @@ def _plan(
 
 
 def _tasks(manifest: pl.DataFrame, plans: dict[str, _TablePlan]) -> Iterator[Task]:
-    for position, (index, uri) in enumerate(manifest.select("index", "uri").iter_rows()):
+    for position, (index, uri, box) in enumerate(manifest.select("index", "uri", "box").iter_rows()):
         missing = frozenset(name for name, plan in plans.items() if plan.file[position] == NOWHERE)
         if missing:
-            yield Task(position, index, uri, missing)
+            yield Task(position, index, uri, missing, None if box is None else tuple(box))
 
 
 @dataclass
@@ -238,7 +241,7 @@ def _run(
     started = flushed = time.monotonic()
     # Workers are the parallelism; threads inside OpenCV would only fight with them.
     cv2.setNumThreads(1)
-    chunks = (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+    chunks = chunked(tasks)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         running: deque[Future[ChunkRows]] = deque(
             pool.submit(worker, chunk) for chunk in itertools.islice(chunks, 2 * threads)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 import polars as pl
 
 from fastdup_dagster.schemas import IMAGE_MANIFEST
-from fastdup_dagster.settings import Settings
+from fastdup_dagster.settings import Settings, parse_box
 from fastdup_dagster.sources import IMAGE_EXTENSIONS, Entry, NothingFoundError, Source
 from fastdup_dagster.storage import table_digest
 
-MANIFEST_SETTINGS = ("find_regex", "min_file_size", "num_images", "min_offset", "max_offset")
+MANIFEST_SETTINGS = ("find_regex", "min_file_size", "num_images", "min_offset", "max_offset", "bounding_box")
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,53 @@ def list_images(source: Source, settings: Settings, split: str | None = None) ->
     Raises:
         NothingFoundError: if there is nothing to list, saying where and for which extensions it looked.
     """
+    whole = list_all(source, settings, split)
+    frame, notes = sliced(whole.frame, settings)
+    if frame.is_empty():
+        raise NothingFoundError(
+            f"no images left of {len(whole.frame)} in {source.name}: "
+            f"min_offset={settings.min_offset}, max_offset={settings.max_offset}"
+        )
+    return Listing(boxed(frame, settings), whole.notes + notes)
+
+
+def list_all(source: Source, settings: Settings, split: str | None = None) -> Listing:
+    """The full listing, out of which `sliced` takes a part: whole images, whatever `bounding_box` says.
+
+    Raises:
+        NothingFoundError: if there is nothing to list, saying where and for which extensions it looked.
+    """
     notes: list[str] = []
     entries = list(_selected(source.entries(), settings, notes))
     if not entries:
         wanted = ", ".join(sorted(IMAGE_EXTENSIONS))
         why = "; ".join(notes + source.notes)
         raise NothingFoundError(f"no images found in {source.name} (looked for {wanted}){'; ' + why if why else ''}")
-    indexed = list(enumerate(entries))[settings.min_offset or 0 : settings.max_offset]
-    indexed = indexed[: settings.num_images]
-    if not indexed:
-        raise NothingFoundError(
-            f"no images left of {len(entries)} in {source.name}: "
-            f"min_offset={settings.min_offset}, max_offset={settings.max_offset}"
-        )
-    if len(indexed) < len(entries):
-        notes.append(f"{len(entries) - len(indexed)} of {len(entries)} are outside num_images, min_offset, max_offset")
-    return Listing(_frame(indexed, split), source.notes + notes)
+    return Listing(entries_frame(list(enumerate(entries)), split), source.notes + notes)
+
+
+def sliced(frame: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, list[str]]:
+    """The rows that `min_offset`, `max_offset` and then `num_images` leave, and a note if that is not all."""
+    part = frame.filter(pl.col("index") >= (settings.min_offset or 0))
+    if settings.max_offset is not None:
+        part = part.filter(pl.col("index") < settings.max_offset)
+    part = part.head(settings.num_images or len(part))
+    if len(part) == len(frame):
+        return part, []
+    return part, [f"{len(frame) - len(part)} of {len(frame)} are outside num_images, min_offset, max_offset"]
+
+
+def boxed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Every row turned into a crop of its image, if the settings have a `bounding_box`."""
+    if settings.bounding_box is None:
+        return frame
+    box = parse_box(settings.bounding_box)
+    return frame.with_columns(
+        pl.Series("instance_id", [instance_id(name, box) for name in frame["filename"]], dtype=pl.String),
+        pl.lit("crop").alias("media"),
+        pl.col("index").alias("parent"),
+        pl.Series("box", [list(box)] * len(frame), dtype=pl.List(pl.Float64)),
+    )
 
 
 def manifest_version(frame: pl.DataFrame) -> str:
@@ -79,7 +110,8 @@ def _selected(entries: Iterable[Entry], settings: Settings, notes: list[str]) ->
         notes.append(f"{small} files are under min_file_size={settings.min_file_size} bytes")
 
 
-def _frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.DataFrame:
+def entries_frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.DataFrame:
+    """The table `image_manifest` of entries and their ids, each a whole image."""
     columns = {
         field.name: [getattr(entry, field.name) for _, entry in indexed]
         for field in fields(Entry)

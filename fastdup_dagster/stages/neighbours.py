@@ -54,6 +54,21 @@ def index_factory_string(n: int, settings: Settings) -> str:
     return "Flat" if n < EXACT_BELOW and settings.nnf_mode == "HNSW32" else settings.nnf_mode
 
 
+def new_index(width: int, factory: str, distance: str) -> faiss.Index:
+    """An empty index.
+
+    Raises:
+        ValueError: if faiss knows no such index, or not for this metric and width.
+    """
+    metric, argument = _METRICS[distance]
+    try:
+        index = faiss.index_factory(width, factory, metric)
+    except RuntimeError as error:
+        raise ValueError(f"nnf_mode={factory!r} with distance={distance!r}, d={width}: {error}") from error
+    index.metric_arg = argument
+    return index
+
+
 class NeighbourIndex:
     """An index over normalised vectors that can be searched many times.
 
@@ -69,18 +84,19 @@ class NeighbourIndex:
         self._vectors = vectors
         self._settings = settings
         self.factory = index_factory_string(len(vectors), settings)
-        metric, argument = _METRICS[settings.distance]
         with faiss_threads(1 if settings.deterministic and self.factory != "Flat" else settings.threads):
             # A graph that several threads build depends on their timing; one thread gives one graph.
-            try:
-                index = faiss.index_factory(vectors.shape[1], self.factory, metric)
-            except RuntimeError as error:
-                raise ValueError(f"nnf_mode={self.factory!r} with distance={settings.distance!r}: {error}") from error
-            index.metric_arg = argument
+            index = new_index(vectors.shape[1], self.factory, settings.distance)
             searched = _for_faiss(vectors, settings.distance)
-            if not index.is_trained:
-                index.train(searched)
-            index.add(searched)
+            try:
+                if not index.is_trained:
+                    index.train(searched)
+                index.add(searched)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"nnf_mode={self.factory!r} cannot be built from {len(vectors)} distinct vectors; with few of them "
+                    f"use Flat: {error}"
+                ) from error
         if inverted := faiss.try_extract_index_ivf(index):
             inverted.nprobe = int(parse_parameters(settings.nnf_param).get("nprobe", 32))
         self._index = index
@@ -110,9 +126,7 @@ class NeighbourIndex:
         """Searches exactly, in place, where an approximate index came back with fewer than k."""
         short = np.flatnonzero((found >= 0).sum(axis=1) < k)
         if len(short):
-            metric, argument = _METRICS[self._settings.distance]
-            index = faiss.index_factory(self._vectors.shape[1], "Flat", metric)
-            index.metric_arg = argument
+            index = new_index(self._vectors.shape[1], "Flat", self._settings.distance)
             index.add(_for_faiss(self._vectors, self._settings.distance))
             found[short] = index.search(_for_faiss(queries[short], self._settings.distance), found.shape[1])[1]
         for row in np.flatnonzero((found >= 0).sum(axis=1) < k):

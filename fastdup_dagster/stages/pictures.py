@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, data_uri, link, visible
 
@@ -15,6 +18,8 @@ THUMBNAIL_MAX_SIDE = 320
 """Pixels of the longer side of a thumbnail in a gallery."""
 PREVIEW_MAX_SIDE = 240
 """Pixels of the longer side of a thumbnail that is inlined in a data set's report."""
+
+_JPEG_QUALITY = 80
 
 ReadThumbnail = Callable[[str, int], bytes]
 """`(uri, longest side in pixels) -> JPEG bytes`; raises on an image that cannot be read."""
@@ -41,7 +46,8 @@ class Picture:
     """One image on a page. `src` is its thumbnail's link or data URI; without one, `reason` says why.
 
     `box` is the part that the instance is (x, y, width, height or four corners; None for all of the image). Where `src`
-    shows the whole image with that part outlined, `crop_src` shows the part alone. `extra` are a caller's own facts.
+    shows the whole image with that part outlined, `crop_src` shows the part alone. `extra` are a caller's own facts,
+    `given` is the file as the caller's tables spell it.
     """
 
     index: int
@@ -58,6 +64,7 @@ class Picture:
     crop_src: str | None = None
     outline: Outline | None = None
     extra: tuple[tuple[str, object], ...] = ()
+    given: str | None = None
 
     @property
     def inlined(self) -> bool:
@@ -136,6 +143,35 @@ def with_inline_thumbnails(pictures: Collection[Picture], read: ReadThumbnail, t
     return _with_thumbnails(pictures, PREVIEW_MAX_SIDE, read, threads, lambda _, jpeg: data_uri(jpeg))
 
 
+def encoded(pixels: NDArray[np.uint8], width: int, height: int, grey: bool = False) -> bytes:
+    """A JPEG of H x W x 3 uint8 RGB pixels, at this size, with or without colours.
+
+    Raises:
+        ValueError: if it cannot be made.
+    """
+    if (width, height) != (pixels.shape[1], pixels.shape[0]):
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY if grey else cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not done:
+        raise ValueError(f"no picture of {width} x {height} pixels")
+    return bytes(data)
+
+
+def read_image(uri: str, box: Sequence[float] | None = None) -> NDArray[np.uint8]:
+    """`images.read_image`, imported when the first picture is made."""
+    from fastdup_dagster import images
+
+    return images.read_image(uri, box)
+
+
+def _crop_jpeg(picture: Picture, max_side: int) -> bytes:
+    part = read_image(picture.uri, picture.box)
+    height, width = part.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    return encoded(part, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
 def _with_thumbnails(
     pictures: Collection[Picture],
     max_side: int,
@@ -147,7 +183,7 @@ def _with_thumbnails(
         if picture.reason is not None:
             return picture
         try:
-            jpeg = read(picture.uri, max_side)
+            jpeg = read(picture.uri, max_side) if picture.box is None else _crop_jpeg(picture, max_side)
         except Exception as error:  # noqa: BLE001 whatever a decoder or a file system raises, the page is still made
             code = getattr(error, "code", None)
             return replace(picture, reason=f"{code if isinstance(code, str) else type(error).__name__}: {error}")

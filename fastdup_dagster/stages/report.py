@@ -61,6 +61,7 @@ class DatasetReport:
         galleries: the folder of each split's pages, where there are any.
         leaks_page: leaks.html, if there is one.
         notes: what was left out of the listing and why, for people.
+        gated: whether checks are a part of such a run; without them the report says nothing of any.
     """
 
     name: str
@@ -75,6 +76,7 @@ class DatasetReport:
     galleries: Mapping[str, Path] = field(default_factory=dict)
     leaks_page: Path | None = None
     notes: Sequence[str] = ()
+    gated: bool = True
 
     @property
     def finished(self) -> dict[str, SplitTables]:
@@ -117,7 +119,7 @@ def render_dataset_report(path: Path, report: DatasetReport, read: ReadThumbnail
         charts=charts(report.finished, report.settings),
         settings=setting_rows(report.settings),
         threshold=report.settings.threshold,
-        status=status_of(report),
+        status=status_of(report) if report.gated else None,
         facts=_facts(report),
         notes=[*report.notes, *_left_out(report)],
         checks=sorted(report.checks, key=lambda c: ("failed", "warning", "passed").index(c.outcome)),

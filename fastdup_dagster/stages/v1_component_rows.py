@@ -40,15 +40,10 @@ def component_rows(
     Raises:
         ValueError: naming the value that there is not, or that cannot be used so.
     """
-    limit, least = similarity_score("threshold", options.threshold), whole("min_items", min_items, 1, optional=True)
+    least = whole("min_items", min_items, 1, optional=True) or 0
     reduction = None if sort_by_reduction is None else choice("sort_by_reduction", sort_by_reduction, REDUCTIONS)
-    rows = components.sort_values("index", kind="stable")
-    if limit is not None:
-        rows = rows[rows["min_distance"] >= limit]
-    rows = rows.assign(label=rows["index"].map(labels))
-    groups = _groups(rows, choice("group_by", group_by, ("visual", "label")), part)
-    if least is not None:
-        groups = groups[groups["count"] >= least]
+    groups = _groups(components, labels, choice("group_by", group_by, ("visual", "label")), part, options)
+    groups = groups[groups["count"] >= least]
     if metric is not None:
         column, _ = stat_column(attributes, "metric", metric)
         groups = groups.assign(metric=_reduced(groups, attributes, column, "mean", "metric"))
@@ -56,7 +51,14 @@ def component_rows(
     return _sorted(groups, attributes, sort_by, reduction, options.ascending)
 
 
-def _groups(rows: pd.DataFrame, group_by: str, part: Slice) -> pd.DataFrame:
+def _groups(
+    components: pd.DataFrame, labels: Labels, group_by: str, part: Slice, options: GalleryOptions
+) -> pd.DataFrame:
+    limit = similarity_score("threshold", options.threshold)
+    rows = components.sort_values("index", kind="stable")
+    rows = rows.assign(label=rows["index"].map(labels))
+    if limit is not None:
+        rows = rows[rows["min_distance"].round(6) >= limit]
     key = "component_id" if group_by == "visual" else "label"
     grouped = rows.groupby(key, sort=True)
     distances = {name: (name, "first") for name in ("mean_distance", "min_distance", "max_distance")}

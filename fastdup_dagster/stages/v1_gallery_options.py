@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-Lookup = Callable[[str], Any]
-"""A caller's function of a file's name; a dictionary is taken too."""
+from fastdup_dagster.sources.paths import local_path
+from fastdup_dagster.stages.pictures import Picture
+
+Lookup = Callable[[Picture], Any]
+"""A caller's function of a file's name, as a function of its picture."""
 
 LEGACY = ("descending", "get_label_func", "get_bounding_box_func", "get_reformat_filename_func")
 """What every gallery takes as further keyword arguments, as the functions before V1 did."""
@@ -163,16 +167,23 @@ def choice(name: str, value: object, known: Iterable[str]) -> str:
 
 
 def lookup(name: str, value: object) -> Lookup:
-    """A function of a file's name; of a dictionary, its `get`.
+    """A caller's function of a file as the accessors spell it, or a dictionary by that or by the relative name.
 
     Raises:
         TypeError: for anything else.
     """
     if isinstance(value, Mapping):
-        return value.get
+        return lambda picture: value.get(file_of(picture), value.get(picture.name))
     if not callable(value):
-        raise TypeError(f"{name}={value!r}: expected a function of a file name, or a dictionary")
-    return value
+        raise TypeError(f"{name}={value!r}: expected a function of an image's path, or a dictionary")
+    return lambda picture: value(file_of(picture))
+
+
+def file_of(picture: Picture) -> str:
+    """An image's file as the accessors spell it, else its path as Python's functions take it, else its URI."""
+    if picture.given is not None:
+        return picture.given
+    return os.fsdecode(local_path(picture.uri)) if picture.uri.startswith("file:") else picture.uri
 
 
 def page_path(save_path: object, default_folder: Path, name: str) -> Path:
@@ -195,8 +206,10 @@ def page_path(save_path: object, default_folder: Path, name: str) -> Path:
 
 
 def label_text(value: object) -> str | None:
-    """A label as text; None for a missing one. A whole number is written without decimals: an integer column with a
-    gap comes as floats."""
+    """A label as text; None for a missing one.
+
+    A whole number is written without decimals: an integer column with a gap comes as floats.
+    """
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -234,3 +247,22 @@ def parse_slice(value: object, labels: Iterable[str], label_col: str | None, rel
     if not wanted:
         raise ValueError(f"slice={value!r}: expected at least one label")
     return Slice(frozenset(str(label) for label in wanted))
+
+
+def check_config(config: Mapping[str, Any] | None) -> bool:
+    """Whether the `cv2_imread_flag` of a visualizer's default configuration asks for grey pictures.
+
+    Raises:
+        TypeError: for an unknown key, or what is no mapping.
+        ValueError: for a value that is no such flag.
+    """
+    if config is not None and not isinstance(config, Mapping):
+        raise TypeError(f"default_config={config!r}: expected a dictionary")
+    for name in config or {}:
+        if name != "cv2_imread_flag":
+            raise TypeError(f"default_config: unknown key {name!r}; did you mean 'cv2_imread_flag'?")
+    value = (config or {}).get("cv2_imread_flag", 1)
+    # cv2: grey is 0, REDUCED_GRAYSCALE_2, _4, _8 are 16, 32, 64; the others keep the colours
+    if value not in (-1, 0, 1, 2, 4, 16, 17, 32, 33, 64, 65):
+        raise ValueError(f"default_config: cv2_imread_flag={value!r} is none of cv2's IMREAD_ flags")
+    return value in (0, 16, 32, 64)

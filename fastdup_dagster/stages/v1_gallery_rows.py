@@ -1,4 +1,4 @@
-"""What each V1 gallery shows: which rows of the accessors' frames, and in which order. Numbers are passed on as they are.
+"""What each V1 gallery shows: which rows of the accessors' frames, and in which order. Numbers stay as they are.
 
 Frames are pandas', as the accessors give them: a user's columns may hold anything. `labels` holds the label of every
 labelled instance by its id.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, choice, similarity_score
@@ -46,27 +45,31 @@ def outlier_rows(
     if choice("how", how, ("one", "all")) == "all":
         rows = rows[~rows["outlier"].isin(similar["from"]) & ~rows["outlier"].isin(similar["to"])]
     if (limit := similarity_score("threshold", options.threshold)) is not None:
-        rows = rows[rows["distance"] <= limit]
+        rows = rows[rows["distance"].round(6) <= limit]
     rows = _related(rows, "outlier", "nearest", labels, part, either=False)
     names = {str(column).removesuffix("_outlier"): column for column in rows.columns[::-1]}
     column = sort_by if sort_by in rows.columns else names[choice("sort_by", sort_by, names)]
     return _ordered(rows, column, options.ascending, "sort_by")
 
 
-def duplicate_rows(similar: pd.DataFrame, labels: Labels, part: Slice, options: GalleryOptions) -> pd.DataFrame:
-    """Each unordered pair of `similar` once, the smaller id in `from`: `from, to, distance`, most alike first.
+def duplicate_rows(
+    similar: pd.DataFrame, labels: Labels, part: Slice, options: GalleryOptions, order_ends: bool = True
+) -> pd.DataFrame:
+    """Each unordered pair of `similar` once: `from, to, distance`, most alike first.
 
     Args:
         similar: `from, to, distance`.
         labels: of the instances.
         part: labels of which one end has to have one, or how the two relate.
         options: `threshold` keeps scores from it on; `ascending` turns the order.
+        order_ends: the smaller id comes into `from`; else the ends stay as they are.
     """
     rows = _over(similar, options)[["from", "to", "distance"]]
-    low, high = np.minimum(rows["from"], rows["to"]), np.maximum(rows["from"], rows["to"])
-    rows = rows.assign(**{"from": low, "to": high})
     # an edge and its reverse may differ in the last bit: the higher one counts, as in the accessor's order
-    rows = rows.sort_values("distance", ascending=False, kind="stable").drop_duplicates(["from", "to"])
+    rows = rows.sort_values("distance", ascending=False, kind="stable")
+    ends = pd.DataFrame({"from": rows[["from", "to"]].min(axis=1), "to": rows[["from", "to"]].max(axis=1)})
+    first = ~ends.duplicated()
+    rows = rows.assign(**{"from": ends["from"], "to": ends["to"]})[first] if order_ends else rows[first]
     rows = _related(rows, "from", "to", labels, part, either=True)
     return rows.sort_values("distance", kind="stable") if options.ascending else rows
 
@@ -95,15 +98,13 @@ def neighbour_rows(similar: pd.DataFrame, labels: Labels, part: Slice, options: 
         counts = counts[counts["share"] < 1] if part.relation == "diff" else counts[counts["share"] == 1]
     elif part.labels is not None:
         counts = counts[counts.index.map(labels).isin(part.labels)]
-    keys, upward = (["share", "best"], [True, options.ascending]) if part.relation == "diff" else (["best"], [options.ascending])
-    counts = counts.sort_values(keys, ascending=upward, kind="stable")
+    by, upward = (["share"], [True]) if part.relation == "diff" else ([], [])
+    counts = counts.sort_values([*by, "best"], ascending=[*upward, options.ascending], kind="stable")
     lists = rows[rows["from"].isin(counts.index)].groupby("from", sort=False)[["to", "distance"]].agg(list)
     return counts.join(lists).reset_index(names="from")
 
 
-def stat_rows(
-    stats: pd.DataFrame, labels: Labels, part: Slice, options: GalleryOptions, metric: str, ascending: bool | None
-) -> pd.DataFrame:
+def stat_rows(stats: pd.DataFrame, labels: Labels, part: Slice, options: GalleryOptions, column: str) -> pd.DataFrame:
     """The rows of `stats` to show, in order: `index, value`.
 
     Args:
@@ -111,14 +112,9 @@ def stat_rows(
         labels: of the instances.
         part: labels to take.
         options: `threshold` keeps values strictly under it where the lowest come first, else strictly over it.
-        metric: dark, bright, blur, or a column of numbers.
-        ascending: whether the lowest come first; None is what the metric's name says, and True for a column.
-
-    Raises:
-        ValueError: for a metric that there is not, or whose column does not hold numbers.
+        column: of numbers (`stat_column`).
     """
-    column, upward = stat_column(stats, "metric", metric)
-    upward = upward if ascending is None else ascending
+    upward = options.ascending
     rows = stats[["index"]].assign(value=stats[column].astype(float)).dropna()
     if options.threshold is not None:
         rows = rows[rows["value"] < options.threshold] if upward else rows[rows["value"] > options.threshold]
@@ -143,7 +139,8 @@ def stat_column(stats: pd.DataFrame, argument: str, metric: object) -> tuple[str
 
 def _over(similar: pd.DataFrame, options: GalleryOptions) -> pd.DataFrame:
     limit = similarity_score("threshold", options.threshold)
-    return similar if limit is None else similar[similar["distance"] >= limit]
+    # to 6 decimals, as everywhere: a similarity of 0.9 is 0.89999998 in float32
+    return similar if limit is None else similar[similar["distance"].round(6) >= limit]
 
 
 def _related(rows: pd.DataFrame, one: str, two: str, labels: Labels, part: Slice, either: bool) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 import fastdup_dagster
 from fastdup_dagster.assets import features, galleries
@@ -42,8 +42,32 @@ class Defect:
 def first(column: str, value: Any) -> Change:
     """The first row gets another value."""
     return lambda frame: frame.with_columns(
-        pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(value)).otherwise(column).cast(frame.schema[column]).alias(column)
+        pl.when(pl.int_range(pl.len()) == 0)
+        .then(pl.lit(value))
+        .otherwise(column)
+        .cast(frame.schema[column])
+        .alias(column)
     )
+
+
+def every(column: str, value: Any) -> Change:
+    """All rows get another value."""
+    return lambda frame: frame.with_columns(pl.lit(value, frame.schema[column]).alias(column))
+
+
+def rising(frame: pl.DataFrame) -> pl.DataFrame:
+    """Over the threshold, but the least alike first."""
+    return frame.with_columns((0.91 + pl.int_range(pl.len()) / 100).cast(pl.Float32).alias("distance"))
+
+
+def alone(frame: pl.DataFrame) -> pl.DataFrame:
+    """A component of one image."""
+    return every("count", 1)(frame.head(1))
+
+
+def falling(frame: pl.DataFrame) -> pl.DataFrame:
+    """One more outlier after the others, less alike than they are."""
+    return pl.concat([frame, frame.tail(1).with_columns(pl.col("distance") - 1, pl.col("outlier") + 1)])
 
 
 def repeat(frame: pl.DataFrame) -> pl.DataFrame:
@@ -58,21 +82,21 @@ DEFECTS = [
     Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: pl.concat([f[1:], f[-1:]])),
     Defect("knn_graph.no_self_edges", knn_graph, "knn_graph", first("to", 0)),
     Defect("knn_graph.similarity_range", knn_graph, "knn_graph", first("distance", 1.2)),
-    Defect("similarity.over_threshold", similarity, "similarity", lambda f: f.with_columns(pl.lit(0.9, pl.Float32).alias("distance"))),
-    Defect("similarity.sorted", similarity, "similarity", lambda f: f.with_columns(pl.Series("distance", [0.91 + i / 100 for i in range(f.height)], pl.Float32))),
+    Defect("similarity.over_threshold", similarity, "similarity", every("distance", 0.9)),
+    Defect("similarity.sorted", similarity, "similarity", rising),
     Defect("similarity.known_pairs", similarity, "similarity", first("kind", "cousins")),
     Defect("similarity.known_pairs", similarity, "similarity", lambda f: f.with_columns(pl.col("from").alias("to"))),
-    Defect("outliers.least_alike_first", outliers, "outliers", lambda f: f.with_columns(pl.lit(7, pl.Int32).alias("rank"))),
-    Defect("outliers.least_alike_first", outliers, "outliers", lambda f: pl.concat([f, f.with_columns(pl.col("distance") - 1)])),
+    Defect("outliers.least_alike_first", outliers, "outliers", every("rank", 7)),
+    Defect("outliers.least_alike_first", outliers, "outliers", falling),
     Defect("outliers.one_row_per_outlier", outliers, "outliers", repeat),
     Defect("components.sizes_add_up", components, "components", first("count", 3)),
-    Defect("components.sizes_add_up", components, "components", lambda f: f.head(1).with_columns(pl.lit(1, pl.Int64).alias("count"))),
+    Defect("components.sizes_add_up", components, "components", alone),
     Defect("components.one_component_per_image", components, "components", repeat),
     Defect("galleries.numbers_agree", galleries, "render_galleries", lambda f: f.with_columns(pl.col("total") + 1)),
     Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("to", 99)),
     Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("split_to", "test")),
     Defect("split_leakage.similarity_range", split_leakage, "split_leakage", first("distance", 1.5)),
-    Defect("split_leakage.share_of_leaked", split_leakage, "leak_rates", lambda f: f.with_columns(pl.lit(2.0).alias("rate_to"))),
+    Defect("split_leakage.share_of_leaked", split_leakage, "leak_rates", every("rate_to", 2.0)),
 ]  # fmt: skip
 
 BELOW = {
@@ -92,7 +116,11 @@ def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckE
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and "_staging" not in str(p)}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and "_staging" not in str(p)
+    }
 
 
 def assert_stopped(project, result: dg.ExecuteInProcessResult, asset: str, before: dict[str, bytes]) -> None:
@@ -108,12 +136,14 @@ def assert_stopped(project, result: dg.ExecuteInProcessResult, asset: str, befor
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda d: f"{d.check}-{d.stage}")
 def test_a_defect_trips_its_check_and_nothing_is_published(project, monkeypatch, defect: Defect):
-    asset, check = defect.check.split(".")
+    asset = defect.check.split(".")[0]
     right = getattr(defect.module, defect.stage)
 
     def wrong(*args: Any, **options: Any) -> Any:
         made = right(*args, **options)
-        return defect.change(made) if isinstance(made, pl.DataFrame) else type(made)(defect.change(made.frame), made.notes)
+        return (
+            defect.change(made) if isinstance(made, pl.DataFrame) else type(made)(defect.change(made.frame), made.notes)
+        )
 
     monkeypatch.setattr(defect.module, defect.stage, wrong)
     before = bytes_below(project.store.root)
@@ -156,11 +186,16 @@ def vector(value: float) -> Change:
     )
 
 
+def narrow(frame: pl.DataFrame) -> pl.DataFrame:
+    """Vectors of nine numbers."""
+    return frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)).list.head(9).list.to_array(9))
+
+
 FEATURE_DEFECTS = [
     ("embeddings.finite_vectors", vector(0.0)),
     ("embeddings.finite_vectors", vector(float("nan"))),
-    ("embeddings.finite_vectors", lambda f: f.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)).list.head(9).list.to_array(9))),
-    ("embeddings.finite_vectors", lambda f: first("embedding", None)(f)),
+    ("embeddings.finite_vectors", narrow),
+    ("embeddings.finite_vectors", first("embedding", None)),
     ("embeddings.one_row_per_image", lambda f: f[1:]),
     ("embeddings.one_row_per_image", repeat),
     ("img_stats.one_row_per_image", lambda f: f.with_columns(pl.col("index") + 1)),
@@ -169,7 +204,9 @@ FEATURE_DEFECTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("check", "change"), FEATURE_DEFECTS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("check", "change"), FEATURE_DEFECTS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_wrong_row_of_the_decode_pass_stops_both_of_its_tables(project, monkeypatch, check: str, change: Change):
     rewrite(monkeypatch, check.split(".")[0], change)
     before = bytes_below(project.store.root)
@@ -261,7 +298,7 @@ def test_a_failed_gate_is_not_tried_again(project):
     with pytest.raises(dg.Failure, match="least_alike_first: 1, accepted: 2") as stopped:
         list(gate(context, pages, [outcome]))
     assert stopped.value.allow_retries is False
-    settings = yaml.safe_load((Path(fastdup_dagster.__file__).parents[1] / "dagster.yaml").read_text())
+    settings = YAML(typ="safe").load((Path(fastdup_dagster.__file__).parents[1] / "dagster.yaml").read_text())
     assert settings["run_retries"]["retry_on_asset_or_op_failure"] is False
 
 

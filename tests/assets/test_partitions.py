@@ -53,7 +53,9 @@ def test_what_dagster_serves_holds_the_mapping():
     assert {type(edge.partition_mapping).__name__ for edge in node.parent_edges} == {"AllPartitionMapping"}
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a|b", "c[d]", "a,b", "*", "..", ".hidden", "-x", "_leaks", "ä", "x\n", "a" * 101])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "a|b", "c[d]", "a,b", "*", "..", ".hidden", "-x", "_leaks", "ä", "x\n", "a" * 101]
+)
 def test_a_name_that_cannot_be_part_of_a_key_is_refused(name):
     with pytest.raises(DatasetsError):
         partition_key("cats", name)

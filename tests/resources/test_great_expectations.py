@@ -51,7 +51,9 @@ def test_bad_rows_are_bounded():
 
 
 def test_an_expectation_that_cannot_be_evaluated_is_a_failure():
-    [outcome] = check(FRAME, gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="name", column_B="index", **about("odd")))
+    [outcome] = check(
+        FRAME, gxe.ExpectColumnPairValuesAToBeGreaterThanB(column_A="name", column_B="index", **about("odd"))
+    )
     assert not outcome.passed
     assert "could not be evaluated" in str(outcome.observed)
 

@@ -183,9 +183,12 @@ def empty_tables() -> SplitTables:
     return SplitTables(*(schemas.TABLES[name].frame() for name in names))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A headless Chromium (playwright's Browser); skips where there is none."""
+    """A headless Chromium (playwright's Browser); skips where there is none.
+
+    Of one module: playwright's synchronous interface runs once at a time, and other tests use it too.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     path = os.environ.get("CHROMIUM") or next(filter(None, found), None)

@@ -1,0 +1,218 @@
+"""One run of the V1 face: the stages one after another, in this process, into a work_dir."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fastdup_dagster.annotations import Annotations
+from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.run_settings import RunSettings
+from fastdup_dagster.schemas import (
+    ANNOTATIONS,
+    COMPONENTS,
+    EMBEDDINGS,
+    IMAGE_MANIFEST,
+    IMG_STATS,
+    KNN_GRAPH,
+    OUTLIERS,
+    SIMILARITY,
+    TableSchema,
+)
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.sources import ListSource, Source, open_source
+from fastdup_dagster.stages.components import components
+from fastdup_dagster.stages.features import compute_features
+from fastdup_dagster.stages.instances import Instances, NamedSource, instances, precomputed_instances
+from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
+from fastdup_dagster.stages.neighbours import new_index
+from fastdup_dagster.stages.outliers import outliers
+from fastdup_dagster.stages.similarity import similarity
+from fastdup_dagster.storage import remove_tree
+from fastdup_dagster.work_dir import KEY, InputDir, WorkDir
+
+Vectors = NDArray[np.float32]
+Say = Callable[[str], None]
+Views = list[tuple[TableSchema, pl.DataFrame]]
+# What tells kinds of pairs apart.
+VERIFIED_BY = ["index", "content_hash", "pixel_hash", "thumbnail"]
+_PACKAGES = ("fastdup-dagster", "onnxruntime", "faiss-cpu", "opencv-python-headless", "numpy", "polars", "pillow")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run.
+
+    Attributes:
+        input_dir: folder, list file, or list of files and folders; None if the annotations name all files.
+        settings: every other argument.
+        annotations: what the user knows.
+        subset: names of the files to take.
+        embeddings: n x d, float32, one row per annotation row, instead of extracting.
+    """
+
+    input_dir: InputDir | None
+    settings: RunSettings
+    annotations: Annotations | None = None
+    subset: Sequence[str] | None = None
+    embeddings: Vectors | None = None
+
+    @property
+    def base(self) -> Path:
+        """Folder that relative names start at."""
+        if isinstance(self.input_dir, str):
+            path = Path(self.input_dir).expanduser()
+            return path.absolute() if path.is_dir() or not path.exists() else path.absolute().parent
+        return Path.cwd()
+
+
+def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
+    """Runs everything and leaves a finished work_dir.
+
+    Raises:
+        FileNotFoundError: if the input or the model is not there.
+        ValueError: if nothing is found, or an argument does not fit the data.
+    """
+    check_embeddings(request)
+    model = load_model(request.settings) if request.embeddings is None else None
+    given = [vectors.shape[1] for vectors in (request.embeddings,) if vectors is not None]
+    width = given[0] if model is None else model.width
+    new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
+    found = _instances(request, work_dir)
+    for note in found.notes:
+        say(note)
+    if model is None:
+        tables = _precomputed(request, found)
+        views = _views(found, request.settings, tables[0][1], None)
+        work_dir.begin()
+        for schema, frame in tables:
+            work_dir.store.write(schema, KEY, frame)
+    else:
+        views = _extract(found, request.settings, model, work_dir, say)
+    for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
+        work_dir.store.write(schema, KEY, frame)
+    work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
+
+
+def graph_of(embeddings: pl.DataFrame, annotations: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """The table `knn_graph` of the annotated instances among those with a vector."""
+    known = annotations.filter("is_annotated").select("index")
+    return knn_graph(embeddings.join(known, on="index", how="semi", maintain_order="left"), settings)
+
+
+def check_embeddings(request: Request) -> None:
+    """Checks that given embeddings fit the annotations.
+
+    Raises:
+        ValueError: naming the shapes.
+    """
+    vectors, annotations = request.embeddings, request.annotations
+    if vectors is None:
+        return
+    if annotations is None:
+        raise ValueError(f"embeddings of shape {vectors.shape} need annotations with as many rows")
+    if len(vectors) != len(annotations):
+        raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
+    if request.settings.d is not None and request.settings.d != vectors.shape[1]:
+        raise ValueError(f"d={request.settings.d}, but embeddings of shape {vectors.shape}")
+
+
+def _instances(request: Request, work_dir: WorkDir) -> Instances:
+    if request.embeddings is not None and request.annotations is not None:
+        return precomputed_instances(request.annotations, request.base, request.settings, request.subset)
+    annotations = request.annotations
+    source: Source
+    if request.input_dir is not None:
+        source = open_source(request.input_dir)
+    elif annotations is not None:
+        source = ListSource([], request.base, "the annotations")
+    else:
+        raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
+    named = NamedSource(source, request.base, annotations.filenames if annotations else (), work_dir.root)
+    return instances(named, request.settings, annotations, request.subset)
+
+
+def _extract(found: Instances, settings: RunSettings, model: EmbeddingModel, work_dir: WorkDir, say: Say) -> Views:
+    """Publishes embeddings and statistics, once the views of them are made too: if one fails, all stays as it was."""
+    store = work_dir.store
+    if not settings.resume or settings.recompute:
+        remove_tree(store.staging("features", KEY))
+    said = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if done - said >= max(total // 10, 1) or done == total:
+            say(f"{done} of {total} images")
+            said = done
+
+    with compute_features(
+        found.manifest, settings, model, store, KEY, progress=progress, recompute=settings.recompute
+    ) as features:
+        embeddings = features.staged["embeddings"].scan().collect()
+        statistics = features.staged["img_stats"].scan().select(VERIFIED_BY).collect()
+        views = _views(found, settings, embeddings, statistics)
+        work_dir.begin()
+        for table in features.staged.values():
+            table.publish()
+        features.finish()
+        summary = features.summary
+        say(f"{summary.rows} instances, {summary.inferred} through the model, {summary.seconds:.1f} s")
+    return views
+
+
+def _precomputed(request: Request, found: Instances) -> Views:
+    """Tables of given vectors: a zero or non-finite one makes its instance invalid; there are no statistics."""
+    given = request.embeddings
+    if given is None:
+        raise ValueError("embeddings=None")
+    vectors = given[found.manifest["index"].to_numpy()]
+    usable = np.isfinite(vectors).all(axis=1) & vectors.any(axis=1)
+    column = pl.Series("embedding", vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+    bad = pl.Series(~usable)
+    reason = "the given embedding is zero or not finite"
+    frame = found.manifest.select("index").with_columns(
+        pl.when(pl.Series(usable)).then(column).alias("embedding"),
+        pl.lit("precomputed").alias("model"),
+        pl.lit("").alias("source_key"),
+        pl.when(bad).then(pl.lit("INVALID_EMBEDDING")).alias("error_code"),
+        pl.when(bad).then(pl.lit(reason)).alias("error"),
+    )
+    schema = EMBEDDINGS.with_embedding_width(vectors.shape[1])
+    statistics = found.manifest.select("index").with_columns(pl.lit("").alias("source_key"))
+    return [(schema, schema.frame(frame)), (IMG_STATS, IMG_STATS.frame(statistics))]
+
+
+def _views(found: Instances, settings: RunSettings, embeddings: pl.DataFrame, statistics: pl.DataFrame | None) -> Views:
+    """Graph, similarity, outliers and components; without statistics, the kinds of pairs go by cosine alone."""
+    graph = graph_of(embeddings, found.annotations, settings)
+    return [
+        (KNN_GRAPH, graph),
+        (SIMILARITY, similarity(graph, settings, statistics)),
+        (OUTLIERS, outliers(graph, settings)),
+        (COMPONENTS, components(graph, settings)),
+    ]
+
+
+def _config(
+    request: Request, found: Instances, model: EmbeddingModel | None, vectors: int, work_dir: WorkDir
+) -> dict[str, Any]:
+    """What the run was made with, as plain values."""
+    return {
+        "input_dir": request.input_dir,
+        "work_dir": str(work_dir.root),
+        "base": str(request.base),
+        **request.settings.model_dump(mode="json"),
+        "annotated": request.annotations is not None,
+        "data_type_found": "bbox" if found.manifest["box"].count() else "image",
+        "model": None if model is None else model.describe(),
+        "index": describe_index(vectors, request.settings),
+        "notes": found.notes,
+        "versions": {name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES},
+    }

@@ -1,0 +1,199 @@
+"""A user's annotations: a pandas or polars frame or a csv file, checked and brought into one form.
+
+Columns are carried through as they are; `filename` (also spelled `img_filename`), `label`, `split` and the
+columns of boxes mean something.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from fastdup_dagster.constants import (
+    ANNOT_ERROR,
+    ANNOT_FD_ID,
+    ANNOT_FILENAME,
+    ANNOT_VALID,
+    BBOX,
+    BBOX_COLUMNS,
+    IMG,
+    ROTATED_BBOX_COLUMNS,
+)
+from fastdup_dagster.sources import display_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILENAME_SPELLINGS = (ANNOT_FILENAME, "img_filename")
+# What the results say of every instance: a user's columns of these names come from earlier results.
+RESERVED = (ANNOT_FD_ID, ANNOT_ERROR, ANNOT_VALID, "is_annotated")
+_SHOWN = 5
+_OTHER_TEXT = (pl.Null, pl.Categorical, pl.Enum, pl.Object)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a user knows about the instances.
+
+    Attributes:
+        filenames: of each row, as given.
+        columns: the user's other columns, in order.
+        boxes: x, y, width, height or four corners of each row, NaN where a number is missing; None for whole images.
+        notes: sentences for people: what was left out.
+    """
+
+    filenames: list[str]
+    columns: pl.DataFrame
+    boxes: list[tuple[float, ...]] | None
+    notes: list[str]
+
+    def __len__(self) -> int:
+        return len(self.filenames)
+
+    def text(self, name: str) -> pl.Series:
+        """A column as text, nulls where it is missing."""
+        if name not in self.columns.columns:
+            return pl.Series(name, [None] * len(self), dtype=pl.String)
+        values = self.columns[name].to_list()
+        return pl.Series(name, [None if v is None else _text(v) for v in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str:
+    # A column of integers with a gap comes as floats.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def read_annotations(given: Any, data_type: str = "infer") -> Annotations:
+    """Reads annotations.
+
+    Args:
+        given: a pandas or polars frame, or the path of a csv file.
+        data_type: `image`, `bbox`, or `infer`: boxes if there are columns of boxes.
+
+    Raises:
+        FileNotFoundError: if the csv file is not there.
+        NotImplementedError: for COCO.
+        TypeError: for anything else.
+        ValueError: naming a missing column, missing names, or the first duplicates.
+    """
+    frame = _frame(given)
+    spelling = next((name for name in FILENAME_SPELLINGS if name in frame.columns), None)
+    if spelling is None:
+        raise ValueError(f"annotations: no column 'filename' among {frame.columns}")
+    if frame.is_empty():
+        raise ValueError("annotations: no rows")
+    nameless = [row for row, name in enumerate(frame[spelling]) if name is None or str(name) == ""]
+    if nameless:
+        raise ValueError(f"annotations: no filename in rows {nameless[:_SHOWN]}")
+    filenames = [str(name) for name in frame[spelling]]
+    reserved = [name for name in RESERVED if name in frame.columns]
+    notes = [f"annotation columns replaced by the results' own: {', '.join(reserved)}"] if reserved else []
+    boxes = _boxes(frame, data_type)
+    _refuse_duplicates(filenames, boxes)
+    return Annotations(filenames, frame.drop(spelling, *reserved), boxes, notes)
+
+
+def _frame(given: Any) -> pl.DataFrame:
+    if isinstance(given, pl.LazyFrame):
+        given = given.collect()
+    if isinstance(given, pl.DataFrame):
+        return given.with_columns(
+            *(_as_text(given[name]) for name, dtype in given.schema.items() if dtype in _OTHER_TEXT)
+        )
+    if isinstance(given, dict):
+        raise NotImplementedError("annotations={...}: COCO annotations are not supported yet; give a DataFrame")
+    if isinstance(given, (str, Path)):
+        return _read_file(Path(given).expanduser())
+    if hasattr(given, "columns") and hasattr(given, "itertuples"):
+        return _from_pandas(given)
+    raise TypeError(f"annotations of type {type(given).__name__}: expected a pandas or polars DataFrame, or a csv path")
+
+
+def _read_file(path: Path) -> pl.DataFrame:
+    if path.suffix.lower() == ".json":
+        raise NotImplementedError(f"annotations={str(path)!r}: COCO annotations are not supported yet; give a csv")
+    if not path.is_file():
+        raise FileNotFoundError(f"annotations={str(path)!r}: no such file")
+    try:
+        return pl.read_csv(
+            path, infer_schema_length=None, schema_overrides=dict.fromkeys(FILENAME_SPELLINGS, pl.String)
+        )
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"annotations={str(path)!r}: {error}") from error
+
+
+def _from_pandas(frame: pd.DataFrame) -> pl.DataFrame:
+    """A polars frame of a pandas one; a column of mixed types becomes text, so that nothing is lost."""
+    columns: dict[str, pl.Series] = {}
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        if str(name) in columns:
+            raise ValueError(f"annotations: two columns are called {str(name)!r}")
+        try:
+            values = pl.Series(str(name), pa.array(column, from_pandas=True))
+        except (pa.ArrowException, TypeError, ValueError, pl.exceptions.PolarsError):
+            values = pl.Series(str(name), [None if _missing(v) else readable(str(v)) for v in column], dtype=pl.String)
+        columns[str(name)] = _as_text(values) if values.dtype in _OTHER_TEXT else values
+    return pl.DataFrame(columns)
+
+
+def _as_text(values: pl.Series) -> pl.Series:
+    texts = [None if value is None else readable(str(value)) for value in values.to_list()]
+    return pl.Series(values.name, texts, dtype=pl.String)
+
+
+def readable(text: str) -> str:
+    """Text that UTF-8 can hold: a file name that it cannot is written as everywhere else."""
+    return display_name(os.fsencode(text)) if any("\ud800" <= c <= "\udfff" for c in text) else text
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
+
+
+def _boxes(frame: pl.DataFrame, data_type: str) -> list[tuple[float, ...]] | None:
+    if data_type == IMG:
+        return None
+    # Rotated boxes say more than the upright ones around them.
+    for names in (ROTATED_BBOX_COLUMNS, BBOX_COLUMNS):
+        found = [name for name in names if name in frame.columns]
+        if len(found) == len(names):
+            return _numbers(frame.select(names))
+        if found and data_type == BBOX and not all(name in frame.columns for name in BBOX_COLUMNS):
+            missing = [name for name in names if name not in found]
+            raise ValueError(f"annotations: boxes need the columns {missing} too")
+    if data_type == BBOX:
+        raise ValueError(f"data_type='bbox': annotations have no boxes ({', '.join(BBOX_COLUMNS)}, or x1 … y4)")
+    return None
+
+
+def _numbers(frame: pl.DataFrame) -> list[tuple[float, ...]]:
+    for name in frame.columns:
+        if not frame[name].dtype.is_numeric():
+            given = frame[name].drop_nulls()
+            read = given.cast(pl.Float64, strict=False)
+            if read.null_count():
+                raise ValueError(f"annotations: {name}={given.filter(read.is_null())[0]!r} is not a number")
+    numbers = frame.select(pl.all().cast(pl.Float64).fill_null(math.nan))
+    return [tuple(row) for row in numbers.iter_rows()]
+
+
+def _refuse_duplicates(filenames: Sequence[str], boxes: Sequence[tuple[float, ...]] | None) -> None:
+    seen: set[Any] = set()
+    repeated: dict[str, None] = {}
+    for row, filename in enumerate(filenames):
+        name = os.path.normpath(filename)
+        key = (name, *map(repr, boxes[row])) if boxes else name
+        if key in seen:
+            repeated[f"{filename!r} {list(boxes[row])}" if boxes else repr(filename)] = None
+        seen.add(key)
+    if repeated:
+        what = "duplicate boxes" if boxes else "duplicate file names"
+        raise ValueError(f"annotations: {len(repeated)} {what}, the first: {', '.join(list(repeated)[:_SHOWN])}")

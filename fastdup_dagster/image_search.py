@@ -1,0 +1,229 @@
+"""Search among the vectors of a run: by image, by pixels in memory, by vector."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastdup_dagster.images import Decoded, ImageError, decode, from_pillow, read_bytes, to_square
+from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.results import Results
+from fastdup_dagster.run_settings import RunSettings, run_settings
+from fastdup_dagster.settings import Settings
+from fastdup_dagster.sources import local_path, open_source, to_uri
+from fastdup_dagster.sources.paths import as_bytes
+from fastdup_dagster.stages.decode_worker import DECODE_SIDE
+from fastdup_dagster.stages.features import compute_features
+from fastdup_dagster.stages.image_manifest import list_images
+from fastdup_dagster.stages.knn_graph import valid_vectors
+from fastdup_dagster.stages.neighbours import NeighbourIndex, normalised
+from fastdup_dagster.storage import TableStore
+
+Vectors = NDArray[np.float32]
+
+
+class ImageSearch:
+    """An index that is built once and searched often.
+
+    Args:
+        ids: n, int64.
+        names: of these ids.
+        vectors: n x d, float32, raw.
+        settings: metric, index and model.
+        model_id: of the model that made the vectors; None if any model may be asked.
+        k: results at most.
+        store_int: ids in place of names in the results.
+        threshold: only results more alike than this.
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.int64],
+        names: Sequence[str],
+        vectors: Vectors,
+        settings: Settings,
+        model_id: str | None,
+        k: int,
+        store_int: bool = False,
+        threshold: float | None = None,
+    ) -> None:
+        if not len(ids):
+            raise ValueError("there is no valid instance to search among")
+        self._ids, self._names = ids, list(names)
+        self._width = vectors.shape[1]
+        self._settings, self._model_id = settings, model_id
+        self._k, self._store_int, self._threshold = k, store_int, threshold
+        self._index = NeighbourIndex(normalised(vectors, settings.distance), settings)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @cached_property
+    def _model(self) -> EmbeddingModel:
+        if self._model_id == "precomputed":
+            raise ValueError(
+                "the run was made from given embeddings: use vector_search, or init_search(model_path=...)"
+            )
+        model = load_model(self._settings)
+        if self._model_id not in (None, model.id):
+            raise ValueError(f"the vectors were made by {self._model_id}, this model is {model.id}: run again")
+        if model.width != self._width:
+            raise ValueError(f"the model gives vectors of width {model.width}, the stored ones have {self._width}")
+        return model
+
+    def search(self, filename: str, image: Any = None) -> pl.DataFrame:
+        """The nearest instances of an image file, or of pixels in memory.
+
+        Args:
+            filename: of the image; only its name in the result if `image` is given.
+            image: Pillow image, or array H x W x 3 (RGB), H x W x 4 or H x W, uint8.
+
+        Returns:
+            `from, to, distance`, most alike first; `to` is a file name, or an id with `store_int`.
+
+        Raises:
+            ValueError: if the image cannot be used.
+        """
+        try:
+            decoded = pixels_of(image) if image is not None else _read(filename, self._settings.max_pixels)
+        except ImageError as error:
+            raise ValueError(f"{filename!r}: {error.code}: {error}") from error
+        square = to_square(decoded.pixels, self._model.side)
+        return self.search_vector(filename, self._model.embed(square[None]))
+
+    def search_vector(self, filename: str, vector: Any) -> pl.DataFrame:
+        """The nearest instances of one vector: d or 1 x d numbers, not zero. See `search`."""
+        if vector is None:
+            raise ValueError("vec=None: give the feature vector, 1 x d or d numbers")
+        query = np.asarray(vector, dtype=np.float32)
+        if query.shape not in ((self._width,), (1, self._width)):
+            raise ValueError(f"vec of shape {query.shape}: expected ({self._width},) or (1, {self._width})")
+        query = query.reshape(1, -1)
+        if not np.isfinite(query).all() or not query.any():
+            raise ValueError("vec is zero or not finite: nothing is near it")
+        found = self._index.search(normalised(query, self._settings.distance), self._k)
+        rows, scores = found.ids[0], found.scores[0]
+        kept = rows >= 0
+        if self._threshold is not None:
+            kept &= scores > np.float32(self._threshold)
+        rows = rows[kept]
+        if self._store_int:
+            targets = pl.Series("to", self._ids[rows], dtype=pl.Int64)
+        else:
+            targets = pl.Series("to", [self._names[row] for row in rows], dtype=pl.String)
+        names = pl.Series("from", [filename] * len(rows), dtype=pl.String)
+        return pl.DataFrame([names, targets, pl.Series("distance", scores[kept], dtype=pl.Float32)])
+
+
+def open_search(
+    results: Results, k: int, d: int | None, model_path: str | None, store_int: int, threshold: float | None
+) -> ImageSearch:
+    """A search among the vectors of a run.
+
+    Raises:
+        ValueError: for a k under 1, a width that is not the stored one, or a threshold that is no number.
+    """
+    ids, vectors = results.vectors()
+    check_search(k, d, store_int, threshold, vectors.shape[1])
+    settings: RunSettings = results.run.settings
+    made_by: str | None = results.store.scan("embeddings", "run/all").select("model").head(1).collect().item()
+    if model_path is not None:
+        settings = run_settings({**settings.model_dump(), "model_path": model_path, "d": vectors.shape[1]})
+        made_by = None if made_by == "precomputed" else made_by
+    return ImageSearch(ids, results.names_of(ids), vectors, settings, made_by, k, bool(store_int), threshold)
+
+
+def search_of_partition(
+    store: TableStore, key: str, settings: Settings, k: int, threshold: float | None
+) -> ImageSearch:
+    """A search among the vectors of a materialised partition.
+
+    Raises:
+        FileNotFoundError: if it was not materialised.
+        ValueError: for a k under 1, or a threshold that is no number.
+    """
+    table = store.read("embeddings", key, ["index", "embedding", "model"])
+    ids, vectors = valid_vectors(table)
+    check_search(k, None, 0, threshold, vectors.shape[1])
+    manifest = store.read("image_manifest", key, ["index", "uri"])
+    rows = np.searchsorted(manifest["index"].to_numpy(), ids)
+    names = [local_path(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
+    return ImageSearch(ids, names, vectors, settings, table["model"][0], k, False, threshold)
+
+
+def check_search(k: int, d: int | None, store_int: int, threshold: float | None, width: int) -> None:
+    """Checks the arguments of a search against the stored width.
+
+    Raises:
+        ValueError: naming argument and value.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise ValueError(f"k={k!r}: expected a whole number from 1 on")
+    if d is not None and d != width:
+        raise ValueError(f"d={d}: the stored feature vectors have width {width}")
+    if store_int not in (0, 1):
+        raise ValueError(f"store_int={store_int!r}: expected 0 for file names or 1 for ids")
+    if threshold is not None and not np.isfinite(threshold):
+        raise ValueError(f"threshold={threshold!r}: expected a finite number")
+
+
+def pixels_of(image: Any) -> Decoded:
+    """A Pillow image or an array as decoded pixels.
+
+    Raises:
+        ImageError: if it is too small.
+        ValueError: for another type, shape or dtype.
+    """
+    if isinstance(image, Image.Image):
+        return from_pillow(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] in ((), (3,), (4,)):
+        return from_pillow(Image.fromarray(image))
+    kind = f"array of {image.shape}, {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise ValueError(f"image of type {kind}: expected a PIL image, or uint8 of H x W x 3, H x W x 4 or H x W")
+
+
+def _read(filename: str, max_pixels: int) -> Decoded:
+    if filename.startswith(("s3://", "minio://")):
+        raise NotImplementedError(f"filename={filename!r}: remote images are not supported yet")
+    return decode(read_bytes(to_uri(as_bytes(Path(filename).expanduser()))), DECODE_SIDE, max_pixels)
+
+
+def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, list[str], list[str]]:
+    """Feature vectors of images outside of any run.
+
+    Args:
+        given: folder, list file, or list of files and folders.
+        settings: the model.
+
+    Returns:
+        n x d float32, the n paths, and why each of the other images cannot be used.
+
+    Raises:
+        NotImplementedError: for a remote location.
+        ValueError: if nothing is found.
+    """
+    model = load_model(settings)
+    remote = [path for path in ([given] if isinstance(given, str) else given) if "://" in path]
+    if remote:
+        raise NotImplementedError(f"img_path={remote[0]!r}: remote images are not supported yet")
+    manifest = list_images(open_source(given), settings).frame
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        compute_features(manifest, settings, model, TableStore(folder), "vectors", ["embeddings"]) as features,
+    ):
+        table = features.staged["embeddings"].scan().collect()
+        broken = features.summary.invalid
+    ids, vectors = valid_vectors(table)
+    good = manifest.join(pl.DataFrame({"index": ids}), on="index", how="semi", maintain_order="left")
+    prefix = Path(given) if isinstance(given, str) and Path(given).is_dir() else None
+    files = [str(prefix / name) if prefix else name for name in good["filename"]]
+    reasons = [f"{code}: {error}" for code, error in broken.select("error_code", "error").iter_rows()]
+    return vectors, files, reasons

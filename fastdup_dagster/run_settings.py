@@ -1,0 +1,75 @@
+"""The arguments of the V1 `run()` beyond those that the stages read, checked together with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from fastdup_dagster.settings import Settings, settings_from
+
+DataType = Literal["infer", "image", "bbox"]
+
+# Models that V1 downloads by name, and the width of their vectors.
+NAMED_MODELS = {
+    "dinov2s": 384,
+    "dinov2b": 768,
+    "clip": 512,
+    "clip336": 768,
+    "resnet50": 1000,
+    "resent50": 1000,
+    "efficientnet": 1000,
+}
+
+
+class RunSettings(Settings):
+    """Every argument of `run()` but the data: `Settings`, and what only the V1 face knows.
+
+    Raises:
+        NotImplementedError: naming an argument that is known but has no effect here yet.
+        ValueError: naming the argument and the value that was refused.
+    """
+
+    data_type: DataType = Field("infer", description="what an instance is: infer, image or bbox")
+    overwrite: bool = Field(True, description="replace the results of a finished work_dir")
+    recompute: bool = Field(False, description="throw away the features of earlier runs too")
+    resume: bool = Field(True, description="go on where an interrupted run stopped; False starts it anew")
+    print_summary: bool = Field(True, description="print `summary()` at the end")
+    verbose: bool = Field(False, description="say what is being done")
+    license: str | None = Field(None, description="accepted and ignored: nothing here needs one")
+    tar_only: bool = Field(False, description="archives instead of images")
+    sync_s3_to_local: bool = Field(False, description="copy a bucket before reading it")
+    delete_img: bool = Field(False, description="remove images that were downloaded")
+    delete_tar: bool = Field(False, description="remove archives that were downloaded")
+
+    @field_validator("tar_only", "sync_s3_to_local", "delete_img", "delete_tar")
+    @classmethod
+    def _not_yet(cls, value: bool, info: Any) -> bool:
+        if value:
+            raise NotImplementedError(f"{info.field_name}={value!r}: archives and remote inputs are not supported yet")
+        return value
+
+    @field_validator("model_path")
+    @classmethod
+    def _no_download(cls, value: str | None) -> str | None:
+        if value in NAMED_MODELS:
+            raise NotImplementedError(
+                f"model_path={value!r}: models by name are not supported yet; give the path of its .onnx file and "
+                f"d={NAMED_MODELS[value]}"
+            )
+        return value
+
+
+def run_settings(values: Mapping[str, Any]) -> RunSettings:
+    """Checks arguments of `run()`; None stands for the default, as it does in V1.
+
+    Raises:
+        TypeError: for an unknown argument, naming the nearest known one.
+        NotImplementedError: for an argument that has no effect here yet.
+        ValueError: for a value that is refused, naming argument and value.
+    """
+    given = {name: value for name, value in values.items() if value is not None or name not in RunSettings.model_fields}
+    if "model_path" in given:
+        given["model_path"] = str(given["model_path"])
+    return settings_from(given, RunSettings)

@@ -1,0 +1,214 @@
+"""`fastdup-dagster dev` as a person sees it: the graph, a split materialised by clicks, its page, its gallery."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from fastdup_dagster.assets.partitions import add_partitions
+from fastdup_dagster.datasets import DatasetEntry, register
+from fastdup_dagster.home import ensure_home
+
+pytestmark = pytest.mark.browser
+
+_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+_FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+_START_SECONDS, _RUN_SECONDS = 120, 240
+
+
+@dataclass
+class Served:
+    """`fastdup-dagster dev` that runs."""
+
+    url: str
+    pages_url: str
+    home: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _session(leader: int) -> list[int]:
+    """Processes whose session the `dev` process's Dagster began."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == leader or int(fields[3]) == leader:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, photos: Callable[..., Any]) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("ui")
+    photos(folder / "images" / "train", 12)
+    photos(folder / "images" / "test", 3, first=60)
+    shutil.copy(folder / "images" / "train" / "photo-0003.jpg", folder / "images" / "train" / "copy.jpg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(folder / "home"))
+        patch.delenv("FASTDUP_DATASETS", raising=False)
+        ensure_home()
+        splits = {"train": "train", "test": "test"}
+        register("pets", DatasetEntry(root=str(folder / "images"), splits=splits, settings={"num_threads": 2}))
+        with dg.DagsterInstance.get() as instance:
+            add_partitions(instance, "pets", list(splits))
+        port, pages_port, log = _free_port(), _free_port(), folder / "dev.log"
+        command = [
+            sys.executable,
+            "-m",
+            "fastdup_dagster.cli",
+            "dev",
+            "--port",
+            str(port),
+            "--pages-port",
+            str(pages_port),
+        ]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
+        made = Served(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{pages_port}", folder / "home", log, process)
+        try:
+            end = time.monotonic() + _START_SECONDS
+            while not _answers(f"{made.url}/server_info"):
+                assert process.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.3)
+            yield made
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def page(served: Served) -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium, or set CHROMIUM to its path)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        made = browser.new_page(viewport={"width": 1600, "height": 1100})
+        made.set_default_timeout(60_000)
+        yield made
+        browser.close()
+
+
+def see(page: Any, text: str) -> None:
+    """Waits until the text stands somewhere on the page where it can be seen."""
+    page.get_by_text(text).locator("visible=true").first.wait_for()
+
+
+def shoot(page: Any, name: str) -> None:
+    """Keeps a picture of the page where UI_SCREENSHOTS says, for a person to look at."""
+    if folder := os.environ.get("UI_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_1_the_graph_loads_without_a_warning_of_ours(served, page):
+    page.goto(f"{served.url}/asset-groups/")
+    for group in ("images", "graph", "report"):
+        see(page, group)
+    shoot(page, "groups")
+    page.goto(f"{served.url}/locations/fastdup_dagster.definitions/asset-groups/graph/lineage")
+    for asset in ("knn_graph", "similarity", "outliers", "components"):
+        see(page, asset)
+    shoot(page, "graph")
+    log = served.log.read_text()
+    assert "fastdup_dagster" not in "".join(line for line in log.splitlines() if "Warning" in line)
+    assert "Traceback" not in log
+
+
+def test_2_a_split_is_materialised_by_clicks(served, page):
+    page.goto(f"{served.url}/locations/fastdup_dagster.definitions/jobs/analyse_split")
+    page.get_by_text("Materialize all").first.click()
+    page.get_by_text("Select a partition or create one").click()
+    page.get_by_text("pets/train", exact=True).first.click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Launch 1 run").click()
+    end = time.monotonic() + _RUN_SECONDS
+    with dg.DagsterInstance.from_config(str(served.home)) as instance:
+        while not (runs := [run for run in instance.get_runs() if run.is_finished]):
+            assert time.monotonic() < end, served.log.read_text()
+            time.sleep(1)
+        assert [run.status for run in runs] == [dg.DagsterRunStatus.SUCCESS]
+        assert instance.get_materialized_partitions(dg.AssetKey("galleries")) == {"pets/train"}
+        assert not instance.get_materialized_partitions(dg.AssetKey("split_leakage"))
+
+
+def test_3_its_page_shows_counts_a_chart_and_the_worst_pairs(served, page):
+    page.goto(f"{served.url}/assets/similarity?view=partitions&partition=pets%2Ftrain")
+    see(page, "pairs, identical bytes")
+    assert re.search(r"dagster/partition_row_count\s+2\b", page.inner_text("body"))
+    chart = page.locator("img[src^='data:image/svg+xml']").first
+    chart.wait_for()
+    assert chart.evaluate("image => image.complete && image.naturalWidth > 0")
+    shoot(page, "similarity")
+    page.get_by_text("[Show Markdown]").first.click()
+    pictures = page.locator("img[src^='data:image/jpeg']")
+    pictures.first.wait_for()
+    assert pictures.count() == 2
+    assert pictures.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+    see(page, "photo-0003.jpg")
+    shoot(page, "worst-pairs")
+
+
+def test_4_checks_show_observed_value_and_limit(served, page):
+    page.goto(f"{served.url}/assets/knn_graph?view=checks&checkDetail=edge_count")
+    see(page, "26 edges")
+    shoot(page, "check")
+
+
+def test_5_the_link_to_the_gallery_works(served, page):
+    page.goto(f"{served.url}/assets/galleries?view=partitions&partition=pets%2Ftrain")
+    link = page.locator(f"a[href='{served.pages_url}/pets/train/duplicates.html']").first
+    link.wait_for()
+    shoot(page, "galleries")
+    page.goto(link.get_attribute("href"))
+    see(page, "photo-0003.jpg")
+    picture = page.locator("img").first
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+    shoot(page, "gallery")
+
+
+def test_6_sigterm_ends_it_in_order_and_leaves_no_process(served):
+    children = _session(served.process.pid)
+    grandchildren = [pid for child in children for pid in _session(child)]
+    assert len(children) + len(grandchildren) > 2
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(60) == 0
+    time.sleep(1)
+    left = [pid for pid in {*children, *grandchildren} - {served.process.pid} if Path(f"/proc/{pid}").exists()]
+    assert [pid for pid in left if "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]] == []
+    assert not _answers(f"{served.url}/server_info")
+    assert not _answers(f"{served.pages_url}/pets/report.html")

@@ -1,0 +1,346 @@
+"""Every argument of run(): what it does, and that a bad value raises with the value in the message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import polars as pl
+import pytest
+from onnx import TensorProto, helper
+
+import fastdup_dagster as fastdup
+from fastdup_dagster import Fastdup
+
+QUIET = {"print_summary": False, "num_threads": 2}
+BOX = "row_y=5,col_x=10,height=40,width=60"
+
+
+def names(fd: Fastdup) -> list[str]:
+    return [Path(name).name for name in fd.annotations(valid_only=False)["filename"]]
+
+
+def check_input_dir(fd: Fastdup) -> bool:
+    return fd.num_instances() == 14
+
+
+# argument, value, what must be true of the run with it (and nothing else)
+WORKS: tuple[tuple[str, Any, Callable[[Fastdup], Any]], ...] = (
+    ("data_type", "image", lambda fd: fd.config["data_type_found"] == "image"),
+    ("data_type", "infer", lambda fd: fd.num_instances() == 14),
+    ("overwrite", False, lambda fd: fd.num_instances() == 14),
+    ("subset", ["copy-a.jpg", "photo-0003.jpg"], lambda fd: fd.annotations()["index"].tolist() == [1, 6]),
+    ("distance", "euclidean", lambda fd: fd.similarity()["distance"].between(0, 1).all()),
+    ("nearest_neighbors_k", 5, lambda fd: fd.tables.knn_graph.height == 14 * 5),
+    ("nearest_neighbors_k", 999, lambda fd: fd.tables.knn_graph.height == 14 * 13),
+    ("threshold", 0.99999, lambda fd: set(fd.similarity()["from"]) == {1, 2, 6}),
+    ("threshold", -2, lambda fd: len(fd.similarity()) == 28),
+    ("cc_threshold", 0.99999, lambda fd: fd.connected_components()[0]["index"].tolist() == [1, 2, 6]),
+    ("outlier_percentile", 1, lambda fd: len(fd.outliers()) == 14),
+    ("outlier_percentile", 0, lambda fd: len(fd.outliers()) == 1),
+    ("num_threads", 1, lambda fd: fd.num_instances() == 14),
+    ("num_images", 4, lambda fd: fd.annotations(valid_only=False)["index"].tolist() == [0, 1, 2, 3]),
+    ("min_offset", 12, lambda fd: fd.annotations()["index"].tolist() == [12, 13, 14]),
+    ("max_offset", 2, lambda fd: fd.annotations(valid_only=False)["index"].tolist() == [0, 1]),
+    ("find_regex", "copy-.", lambda fd: names(fd) == ["copy-a.jpg", "copy-b.jpg"]),
+    ("min_file_size", 100, lambda fd: "broken.jpg" not in names(fd)),
+    ("high_accuracy", True, lambda fd: fd.embeddings()[1].shape == (14, 960)),
+    ("d", 960, lambda fd: fd.embeddings()[1].shape == (14, 960)),
+    ("run_stats", False, lambda fd: fd.img_stats()["mean"].isna().all() and fd.img_stats()["img_w"].eq(128).all()),
+    ("run_advanced_stats", True, lambda fd: fd.img_stats()["edge_density"].between(0, 1).all()),
+    ("run_cc", False, lambda fd: fd.connected_components()[0].empty and fd.connected_components_grouped().empty),
+    ("nnf_mode", "Flat", lambda fd: fd.config["index"] == "Flat"),
+    ("nnf_mode", "IVF2,Flat", lambda fd: fd.config["index"] == "IVF2,Flat" and len(fd.tables.knn_graph) == 28),
+    ("nnf_param", "efSearch=256,nprobe=32", lambda fd: len(fd.tables.knn_graph) == 28),
+    ("bounding_box", BOX, lambda fd: fd.img_stats()[["img_w", "img_h"]].to_numpy().tolist() == [[60, 40]] * 14),
+    ("license", "a key", lambda fd: fd.num_instances() == 14),
+    ("resume", True, lambda fd: fd.num_instances() == 14),
+    ("resume", False, lambda fd: fd.num_instances() == 14),
+    ("recompute", True, lambda fd: fd.num_instances() == 14),
+    ("tar_only", False, lambda fd: fd.num_instances() == 14),
+    ("sync_s3_to_local", False, lambda fd: fd.num_instances() == 14),
+    ("delete_img", False, lambda fd: fd.num_instances() == 14),
+    ("delete_tar", False, lambda fd: fd.num_instances() == 14),
+)
+
+
+@pytest.mark.parametrize(("name", "value", "holds"), WORKS, ids=[f"{n}={v}" for n, v, _ in WORKS])
+def test_an_argument_does_what_it_says(name: str, value: Any, holds: Callable[[Fastdup], Any], fd: Fastdup) -> None:
+    assert fd.run(**{**QUIET, name: value}) == 0
+    assert holds(fd)
+    assert fastdup.create(fd.work_dir).config == fd.config
+
+
+REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
+    ("data_type", "video", ValueError, "video"),
+    ("data_type", "bbox", ValueError, "bbox"),
+    ("overwrite", "perhaps", ValueError, "perhaps"),
+    ("subset", ["nowhere.jpg"], ValueError, "nowhere.jpg"),
+    ("subset", [], ValueError, r"\[\]"),
+    ("subset", "copy-a.jpg", ValueError, "copy-a.jpg"),
+    ("distance", "manhattan", ValueError, "manhattan"),
+    ("distance", "l1", ValueError, "l1.*Flat"),
+    ("nearest_neighbors_k", 0, ValueError, "0"),
+    ("nearest_neighbors_k", 2.5, ValueError, "2.5"),
+    ("threshold", float("nan"), ValueError, "nan"),
+    ("threshold", "high", ValueError, "high"),
+    ("cc_threshold", float("inf"), ValueError, "inf"),
+    ("outlier_percentile", 1.5, ValueError, "1.5"),
+    ("outlier_percentile", -0.1, ValueError, "-0.1"),
+    ("num_threads", 0, ValueError, "0"),
+    ("num_images", 0, ValueError, "0"),
+    ("min_offset", -1, ValueError, "-1"),
+    ("min_offset", 99, ValueError, "99"),
+    ("max_offset", -1, ValueError, "-1"),
+    ("find_regex", "(", ValueError, r"'\('"),
+    ("find_regex", "no such file", ValueError, "no such file"),
+    ("min_file_size", -5, ValueError, "-5"),
+    ("high_accuracy", "very", ValueError, "very"),
+    ("d", 512, ValueError, "512"),
+    ("run_stats", "some", ValueError, "some"),
+    ("run_advanced_stats", 7, ValueError, "7"),
+    ("run_cc", "x", ValueError, "x"),
+    ("nnf_mode", "HNFW32", ValueError, "HNFW32"),
+    ("nnf_mode", "IVF4096,Flat", ValueError, "IVF4096,Flat"),
+    ("nnf_param", "efSearch", ValueError, "efSearch"),
+    ("nnf_param", "probes=3", ValueError, "probes"),
+    ("bounding_box", "row_y=1", ValueError, "row_y=1"),
+    ("bounding_box", "row_y=-1,col_x=1,height=20,width=20", ValueError, "row_y=-1"),
+    ("bounding_box", "face", NotImplementedError, "bounding_box='face'"),
+    ("bounding_box", "ocr", NotImplementedError, "bounding_box='ocr'"),
+    ("bounding_box", "yolov5s", NotImplementedError, "bounding_box='yolov5s'"),
+    ("augmentation_horiz", 1.1, ValueError, "1.1"),
+    ("augmentation_vert", -0.1, ValueError, "-0.1"),
+    ("augmentation_additive_margin", -1, ValueError, "-1"),
+    ("model_path", "gone.onnx", FileNotFoundError, "gone.onnx"),
+    ("model_path", "dinov2s", NotImplementedError, "dinov2s"),
+    ("model_path", "resent50", NotImplementedError, "resent50.*1000"),
+    ("resume", "later", ValueError, "later"),
+    ("recompute", "x", ValueError, "x"),
+    ("tar_only", True, NotImplementedError, "tar_only"),
+    ("sync_s3_to_local", True, NotImplementedError, "sync_s3_to_local"),
+    ("delete_img", True, NotImplementedError, "delete_img"),
+    ("delete_tar", True, NotImplementedError, "delete_tar"),
+    ("input_dir", "s3://bucket/images", NotImplementedError, "s3://bucket"),
+    ("input_dir", "minio://server/bucket", NotImplementedError, "minio://server"),
+    ("input_dir", "nowhere", FileNotFoundError, "nowhere"),
+    ("annotations", {"images": []}, NotImplementedError, "COCO"),
+    ("annotations", "coco.json", NotImplementedError, "coco.json"),
+    ("annotations", "gone.csv", FileNotFoundError, "gone.csv"),
+    ("annotations", 7, TypeError, "int"),
+    ("annotations", pd.DataFrame({"name": ["a.jpg"]}), ValueError, "name"),
+    ("annotations", pd.DataFrame({"filename": []}), ValueError, "no rows"),
+    ("embeddings", np.zeros((2, 3, 4)), ValueError, r"\(2, 3, 4\)"),
+    ("embeddings", np.ones((2, 3)), ValueError, r"\(2, 3\)"),
+    ("lower_treshold", 1, TypeError, "lower_treshold"),
+    ("tresholds", 1, TypeError, "'tresholds'; did you mean 'threshold'"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"), REFUSED, ids=[f"{n}-{number}" for number, (n, *_) in enumerate(REFUSED)]
+)
+def test_a_bad_value_raises_and_is_named(
+    name: str, value: Any, error: type[Exception], message: str, fd: Fastdup
+) -> None:
+    with pytest.raises(error, match=message):
+        fd.run(**{**QUIET, name: value})
+    with pytest.raises(RuntimeError, match=r"call run\(\) first"):
+        fd.similarity()
+
+
+def test_both_kinds_of_margin_are_refused_together(fd: Fastdup) -> None:
+    with pytest.raises(ValueError, match=r"augmentation_additive_margin=3.*0\.2"):
+        fd.run(augmentation_additive_margin=3, augmentation_horiz=0.2, **QUIET)
+
+
+@pytest.mark.parametrize("distance", ["l1", "linf", "canberra", "braycurtis", "jensenshannon"])
+def test_every_metric_works_with_exact_search(distance: str, fd: Fastdup) -> None:
+    fd.run(distance=distance, nnf_mode="Flat", threshold=0.99, **QUIET)
+    assert set(fd.similarity()["from"]) == {1, 2, 6}
+    fd.init_search(3)
+    assert fd.search(fd[1]["filename"])["distance"].tolist() == [1, 1, 1]
+
+
+def test_inputs_are_folders_lists_and_list_files(fd: Fastdup, images: Path, tmp_path: Path) -> None:
+    some = [str(images / name) for name in ("copy-a.jpg", "photo-0003.jpg")]
+    (tmp_path / "list.txt").write_text("\n".join(some))
+    (tmp_path / "list.csv").write_text("\n".join(["filename", *some]))
+    for given in (some, [Path(path) for path in some], tmp_path / "list.txt", str(tmp_path / "list.csv")):
+        fd.run(given, **QUIET)
+        assert fd.annotations()["filename"].tolist() == some
+    fd.run([str(images), some[0]], **QUIET)
+    assert fd.num_instances() == 14
+
+
+def test_a_relative_input_gives_relative_names(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(images.parent)
+    fd = fastdup.create(tmp_path / "work", "images")
+    fd.run(**QUIET)
+    assert fd.annotations()["filename"][0] == os.path.join("images", "copy-a.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert Path(fastdup.create(tmp_path / "work").annotations()["filename"][0]).is_file()
+
+
+def test_shards_keep_the_ids_of_the_full_list(fd: Fastdup, images: Path, tmp_path: Path) -> None:
+    fd.run(**QUIET)
+    whole = fd.annotations(valid_only=False)
+    parts = []
+    for number, (low, high) in enumerate(((None, 5), (5, 10), (10, None))):
+        shard = fastdup.create(tmp_path / f"shard-{number}", images)
+        shard.run(min_offset=low, max_offset=high, **QUIET)
+        parts.append(shard.annotations(valid_only=False))
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
+
+
+def test_a_finished_work_dir_is_opened_as_it_is_and_not_overwritten_unasked(fd: Fastdup, images: Path) -> None:
+    fd.run(threshold=0.3, **QUIET)
+    again = fastdup.create(fd.work_dir)
+    assert again.similarity().equals(fd.similarity())
+    with pytest.raises(FileExistsError, match="overwrite=False"):
+        again.run(overwrite=False, **QUIET)
+    with pytest.raises(FileExistsError, match="overwrite=False"):
+        fastdup.FastdupController(fd.work_dir, images).run()
+    again.run(threshold=-1, **QUIET)
+    assert len(again.similarity()) == 28 and again.input_dir == str(images)
+
+
+def test_a_run_that_fails_leaves_the_results_before_it(fd: Fastdup) -> None:
+    fd.run(threshold=0.3, **QUIET)
+    before = fd.similarity()
+    with pytest.raises(ValueError, match="IVF4096"):
+        fd.run(threshold=0.3, nnf_mode="IVF4096,Flat", high_accuracy=True, **QUIET)
+    assert fastdup.create(fd.work_dir).similarity().equals(before)
+    assert fd.embeddings()[1].shape[1] == 576
+
+
+def test_other_annotations_and_settings_extract_nothing_unless_asked(
+    fd: Fastdup, annotated: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def through_the_model(**arguments: Any) -> int:
+        capsys.readouterr()
+        fd.run(verbose=True, **QUIET, **arguments)
+        line = next(line for line in capsys.readouterr().out.splitlines() if "through the model" in line)
+        return int(line.split(", ")[1].split()[0])
+
+    assert through_the_model() == 14
+    assert through_the_model(annotations=annotated, threshold=0.1, nearest_neighbors_k=3) == 0
+    assert through_the_model(annotations=annotated.head(3)) == 0
+    assert through_the_model(recompute=True) == 14
+
+
+def test_files_of_others_are_left_alone(images: Path, tmp_path: Path) -> None:
+    theirs = {"config.json": '{"mine": 1}', "embeddings/notes.txt": "x", "atrain_features.dat": "y", "a.parquet": "z"}
+    for name, text in theirs.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    fd = fastdup.create(tmp_path, images)
+    fd.run(**QUIET)
+    fd.run(threshold=0.1, **QUIET)
+    assert fastdup.create(tmp_path).config["threshold"] == 0.1
+    with pytest.raises(FileExistsError, match=r"atrain_features\.dat"):
+        fd.export_v1()
+    assert {name: (tmp_path / name).read_text() for name in theirs} == theirs
+
+
+def test_a_work_dir_inside_the_images_is_no_input(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in images.glob("photo-*.jpg"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    fd = fastdup.create(folder / "work", folder)
+    boxes = pd.DataFrame({"filename": [f"photo-000{n}.jpg" for n in range(3)], "col_x": 0, "row_y": 0, "width": 40, "height": 40})
+    fd.run(annotations=boxes, cc_threshold=-1, **QUIET)
+    fd.connected_components_grouped(load_crops=True)
+    fd.run(**QUIET)
+    assert fd.num_instances() == 12
+
+
+def test_module_level_run_and_the_printed_summary(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fastdup.run(images, tmp_path / "work", threshold=0.5) == 0
+    assert "Dataset contains 15 images" in capsys.readouterr().out
+    assert fastdup.create(tmp_path / "work").num_instances() == 14
+    with pytest.raises(ValueError, match="input_dir"):
+        fastdup.run("", tmp_path / "other")
+
+
+def small_model(path: Path, width: int, channels_last: bool) -> str:
+    """A model that pools an image to its mean colours and tiles them to `width` numbers."""
+    shape = ["n", 32, 32, 3] if channels_last else ["n", 3, 32, 32]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2] if channels_last else [2, 3])
+    repeats = helper.make_tensor("repeats", TensorProto.INT64, [2], [1, width // 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+        helper.make_node("Tile", ["m", "repeats"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])],
+        [axes, repeats],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_model_of_ones_own_is_taken_as_it_is(channels_last: bool, fd: Fastdup, tmp_path: Path) -> None:
+    path = small_model(tmp_path / "small.onnx", 6, channels_last)
+    fd.run(model_path=path, model_preprocessing="unit", run_advanced_stats=True, **QUIET)
+    vectors = fd.embeddings()[1]
+    assert vectors.shape == (14, 6) and fd.embeddings(d=6)[1].shape == (14, 6)
+    means = fd.img_stats()[["mean_r", "mean_g", "mean_b"]].to_numpy() / 255
+    np.testing.assert_allclose(vectors[:, :3], means, atol=0.01)
+    assert fd.config["model"]["name"] == "small"
+    vector, file = fd.feature_vector(fd[3]["filename"])
+    assert vector.shape == (1, 6) and file == fd[3]["filename"]
+    with pytest.raises(ValueError, match="d=7"):
+        fd.run(model_path=path, d=7, **QUIET)
+    with pytest.raises(ValueError, match="model_preprocessing='rgb'"):
+        fd.run(model_path=path, model_preprocessing="rgb", **QUIET)
+
+
+def test_precomputed_embeddings_need_no_images(tmp_path: Path) -> None:
+    """Every cosine to the fifth vector is exactly one half: pins both threshold rules."""
+    vectors = np.vstack([np.eye(4), np.ones((1, 4))]).astype(np.float32)
+    frame = pd.DataFrame({"filename": [f"{n}.jpg" for n in range(5)], "label": list("aabbc")})
+    fd = fastdup.create(tmp_path / "work")
+    for threshold, rows in ((0.5, 0), (0.4, 8)):
+        fd.run(embeddings=vectors, annotations=frame, threshold=threshold, nearest_neighbors_k=4, **QUIET)
+        assert len(fd.similarity()) == rows
+    for cc_threshold, members in ((0.5, 5), (0.5001, 0)):
+        fd.run(embeddings=vectors, annotations=frame, cc_threshold=cc_threshold, nearest_neighbors_k=4, **QUIET)
+        assert len(fd.connected_components()[0]) == members
+    assert fd.img_stats(data=False).drop(columns="index").isna().all(axis=None)
+    assert fd.annotations()["label"].tolist() == list("aabbc")
+    assert np.array_equal(fd.embeddings()[1], vectors)
+    assert fd.config["model"] is None
+
+
+def test_embeddings_that_cannot_be_are_invalid_and_what_does_not_fit_raises(tmp_path: Path) -> None:
+    vectors = np.ones((4, 3))
+    vectors[1] = 0
+    vectors[2, 0] = np.nan
+    frame = pd.DataFrame({"filename": list("abcd")})
+    fd = fastdup.create(tmp_path / "work")
+    fd.run(embeddings=vectors, annotations=pl.from_pandas(frame), **QUIET)
+    assert fd.invalid_instances()["index"].tolist() == [1, 2]
+    assert set(fd.invalid_instances()["error_code"]) == {"INVALID_EMBEDDING"}
+    assert fd.similarity(data=False).to_numpy().tolist() == [[0, 3, 1], [3, 0, 1]]
+    assert fd.tables.similarity["kind"].to_list() == ["near_duplicate"] * 2
+    fd.run(embeddings=vectors, annotations=frame, subset=["a", "d"], **QUIET)
+    assert fd.annotations()["index"].tolist() == [0, 3]
+    with pytest.raises(ValueError, match=r"\(4, 3\).*2 rows"):
+        fd.run(embeddings=vectors, annotations=frame.head(2), **QUIET)
+    with pytest.raises(ValueError, match="d=5"):
+        fd.run(embeddings=vectors, annotations=frame, d=5, **QUIET)
+    with pytest.raises(ValueError, match="given embeddings"):
+        fd.init_search(1)
+        fd.search("a.jpg", image=np.zeros((20, 20, 3), np.uint8))
