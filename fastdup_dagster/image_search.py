@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastdup_dagster.images import Decoded, ImageError, decode, from_pillow, read_bytes, to_square
+from fastdup_dagster.images import Decoded, ImageError, decode, from_pillow, read_bytes
 from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.results import Results
 from fastdup_dagster.run_settings import RunSettings, run_settings
@@ -96,7 +96,7 @@ class ImageSearch:
             decoded = pixels_of(image) if image is not None else _read(filename, self._settings.max_pixels)
         except ImageError as error:
             raise ValueError(f"{filename!r}: {error.code}: {error}") from error
-        square = to_square(decoded.pixels, self._model.side)
+        square = self._model.square(decoded.pixels)
         return self.search_vector(filename, self._model.embed(square[None]))
 
     def search_vector(self, filename: str, vector: Any) -> pl.DataFrame:

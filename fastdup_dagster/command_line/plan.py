@@ -20,7 +20,7 @@ from fastdup_dagster.datasets import (
     partition_key,
     register,
 )
-from fastdup_dagster.images import read_image, to_square
+from fastdup_dagster.images import read_image
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings
@@ -206,7 +206,7 @@ def _rate(uris: Sequence[str], model: EmbeddingModel, threads: int) -> float | N
     begun, read = time.perf_counter(), 0
     for uri in uris:
         try:
-            model.embed(to_square(read_image(uri), model.side)[None])
+            model.embed(model.square(read_image(uri))[None])
             read += 1
         except (OSError, ValueError):  # a broken one costs little; the pass makes a row of it
             continue

@@ -15,6 +15,8 @@ WORKING_SIDE = 224
 def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uint8]:
     """`side` x `side` x 3 by area averaging; a direction that must grow is interpolated. Aspect is lost."""
     height, width = pixels.shape[:2]
+    if height == width == side:
+        return pixels
     if height >= side and width >= side:
         return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
     if height > side or width > side:
@@ -23,11 +25,11 @@ def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
-def working_image(image: Decoded, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What statistics are taken on: the 224 square if either true side is over 224, else the image itself."""
-    return square if max(image.width, image.height) > WORKING_SIDE else image.pixels
+def working_image(image: Decoded) -> NDArray[np.uint8]:
+    """What is measured: 224 x 224 x 3 if either true side is over 224, else the image itself."""
+    return to_square(image.pixels) if max(image.width, image.height) > WORKING_SIDE else image.pixels
 
 
-def thumbnail(square: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """16 x 16 x 3 by area averaging of the working square (14 x 14 blocks)."""
-    return cv2.resize(square, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
+def thumbnail(working: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """16 x 16 x 3 by area averaging of the working image."""
+    return to_square(working, THUMBNAIL_SIDE)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.images import (
+    WORKING_SIDE,
     Decoded,
     ImageError,
     Margins,
@@ -23,7 +24,6 @@ from fastdup_dagster.images import (
     read_bytes,
     statistics,
     thumbnail,
-    to_square,
     working_image,
 )
 from fastdup_dagster.models import EmbeddingModel
@@ -107,10 +107,18 @@ class _File:
 
 @dataclass
 class _Batch:
-    """Squares that wait for the model; the buffer is filled in place and handed over as it is."""
+    """Squares of one size that wait for the model; the buffer is filled in place and handed over as it is."""
 
     pixels: NDArray[np.uint8]
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, side: int) -> _Batch:
+        """An empty one."""
+        return cls(np.empty((BATCH, side, side, 3), dtype=np.uint8))
+
+
+_Batches = dict[int, _Batch]
 
 
 class DecodeWorker:
@@ -131,23 +139,21 @@ class DecodeWorker:
     def __call__(self, tasks: Sequence[Task]) -> ChunkRows:
         """The rows of these tasks. An image that fails becomes a row with the reason."""
         result = ChunkRows(len(tasks), {name: {} for name in self._known}, {name: {} for name in self._known})
-        side = self._model.side
-        batch = _Batch(np.empty((BATCH, side, side, 3), dtype=np.uint8))
+        batches: _Batches = {}
         for uri, crops in itertools.groupby(tasks, key=lambda task: task.uri):
             file = _File(uri, self._settings.max_pixels)
             for task in crops:
                 try:
-                    self._one(task, file, batch, result)
+                    self._one(task, file, batches, result)
                 except ImageError as error:
                     self._fail(task, error.code, str(error), result)
                 except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
                     self._fail(task, "CORRUPT_IMAGE", f"{type(error).__name__}: {error}", result)
-                if len(batch.rows) == BATCH:
-                    self._embed(batch, result)
-        self._embed(batch, result)
+        for batch in batches.values():
+            self._embed(batch, result)
         return result
 
-    def _one(self, task: Task, file: _File, batch: _Batch, result: ChunkRows) -> None:
+    def _one(self, task: Task, file: _File, batches: _Batches, result: ChunkRows) -> None:
         digest = file.content_hash
         if task.box is not None:
             digest = content_hash(f"{digest}:{geometry(task.box, self._margins)}".encode())
@@ -159,21 +165,17 @@ class DecodeWorker:
         if not missing:
             return
         try:
-            self._compute(task, file, digest, missing, batch, result)
+            self._compute(task, file, digest, missing, batches, result)
         except ImageError as error:
             self._fail(task, error.code, str(error), result, missing, digest, len(file.data))
 
     def _compute(
-        self, task: Task, file: _File, digest: str, tables: set[str], batch: _Batch, result: ChunkRows
+        self, task: Task, file: _File, digest: str, tables: set[str], batches: _Batches, result: ChunkRows
     ) -> None:
         image = file.reduced() if task.box is None else crop(file.full, task.box, self._margins)
-        square = to_square(image.pixels)
+        working = working_image(image)
         if "img_stats" in tables:
-            measured = (
-                statistics(working_image(image, square), self._settings.run_advanced_stats)
-                if self._settings.run_stats
-                else {}
-            )
+            measured = statistics(working, self._settings.run_advanced_stats) if self._settings.run_stats else {}
             result.rows["img_stats"][task.position] = {
                 "content_hash": digest,
                 "pixel_hash": pixel_hash(image),
@@ -183,13 +185,16 @@ class DecodeWorker:
                 "has_alpha": image.has_alpha,
                 "is_truncated": image.is_truncated,
                 "file_size": len(file.data),
-                "thumbnail": thumbnail(square).ravel(),
+                "thumbnail": thumbnail(working).ravel(),
                 **measured,
             }
         if "embeddings" in tables:
-            side = self._model.side
-            batch.pixels[len(batch.rows)] = square if side == square.shape[0] else to_square(image.pixels, side)
+            square = self._model.square(working if self._model.side == WORKING_SIDE else image.pixels)
+            batch = batches.setdefault(len(square), _Batch.of(len(square)))
+            batch.pixels[len(batch.rows)] = square
             batch.rows.append((task.position, {"content_hash": digest, "model": self._model.id}))
+            if len(batch.rows) == BATCH:
+                self._embed(batch, result)
 
     def _embed(self, batch: _Batch, result: ChunkRows) -> None:
         if not batch.rows:

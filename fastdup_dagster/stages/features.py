@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
-RECIPE_VERSION = "1"
+RECIPE_VERSION = "2"
 # A part is written once a second at first, and after 1 % of the time that the pass has run: a kill costs no more
 # than that, and a long pass does not leave a heap of small files. The rows bound memory.
 _PART_SECONDS = 1.0

@@ -39,10 +39,7 @@ def list_images(source: Source, settings: Settings, split: str | None = None) ->
     whole = list_all(source, settings, split)
     frame, notes = sliced(whole.frame, settings)
     if frame.is_empty():
-        raise NothingFoundError(
-            f"no images left of {len(whole.frame)} in {source.name}: "
-            f"min_offset={settings.min_offset}, max_offset={settings.max_offset}"
-        )
+        raise NothingFoundError(nothing_left(f"{len(whole.frame)} images in {source.name}", settings))
     return Listing(boxed(frame, settings), whole.notes + notes)
 
 
@@ -70,6 +67,11 @@ def sliced(frame: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, list[
     if len(part) == len(frame):
         return part, []
     return part, [f"{len(frame) - len(part)} of {len(frame)} are outside num_images, min_offset, max_offset"]
+
+
+def nothing_left(of: str, settings: Settings) -> str:
+    """The sentence for a slice that is empty."""
+    return f"nothing left of {of}: min_offset={settings.min_offset}, max_offset={settings.max_offset}"
 
 
 def boxed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, NothingFoundError, Source, display_name, local_path, to_uri
 from fastdup_dagster.sources.folder import stat_entry
 from fastdup_dagster.sources.paths import as_bytes
-from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, sliced
+from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
 
 _SHOWN = 5
 
@@ -107,9 +107,7 @@ def instances(
     listing = list_all(source, settings)
     files, notes = sliced(_chosen(listing.frame, source, subset), settings)
     if files.is_empty():
-        raise NothingFoundError(
-            f"no images left of {len(listing.frame)} in {source.name}: subset, min_offset, max_offset"
-        )
+        raise NothingFoundError(nothing_left(f"{len(listing.frame)} images in {source.name}", settings))
     notes = listing.notes + notes
     if annotations is None:
         return Instances(boxed(files, settings), unannotated(files["index"]), notes)
@@ -147,7 +145,7 @@ def precomputed_instances(
         frame = frame.filter(pl.Series([name in set(subset) for name in annotations.filenames]))
     frame, notes = sliced(frame, settings)
     if frame.is_empty():
-        raise NothingFoundError(f"no rows left of {len(annotations)} annotations: subset, min_offset, max_offset")
+        raise NothingFoundError(nothing_left(f"{len(annotations)} annotations", settings))
     made = _annotated(frame, frame["index"], annotations)
     return Instances(made.manifest, made.annotations, notes + annotations.notes)
 

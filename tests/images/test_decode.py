@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from typing import Any
 
@@ -316,8 +317,12 @@ def test_other_formats_cut_short_are_corrupt(kind: str, share: float) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"hello, this is text\n" * 20, b"\xff\xd8\xff", b"\xff\xd8\xff\xe0" + b"\0" * 200, b"\x89PNG\r\n\x1a\n", b"GIF89a"]
-    + [
+    [
+        b"hello, this is text\n" * 20,
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xe0" + b"\0" * 200,
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
         b"RIFF\x24\0\0\0WEBP",
         b"BM",
         b"II*\0",
@@ -427,8 +432,20 @@ def test_turning_upright_gives_a_rearrangement_of_the_same_pixels(orientation: i
     assert found.flags.c_contiguous or orientation == 1
 
 
-PNG_BY_HAND = png_header(64, 48)
-
-
 def test_a_png_with_a_good_header_and_no_pixels_is_corrupt() -> None:
-    assert code_of(PNG_BY_HAND) == "CORRUPT_IMAGE"
+    assert code_of(png_header(64, 48)) == "CORRUPT_IMAGE"
+
+
+def test_a_broken_length_in_a_png_costs_no_memory() -> None:
+    head, data = png_header(64, 48), zlib.compress(picture().tobytes())
+    broken = head[:33] + b"\x7f\xff\xff\xf0PLTE" + data
+    started = time.perf_counter()
+    assert code_of(broken) == "CORRUPT_IMAGE"
+    assert time.perf_counter() - started < 1
+
+
+def test_a_tiff_bomb_of_floats_is_refused_by_its_header() -> None:
+    done, data = cv2.imencode(".tiff", np.zeros((20, 20, 3), np.float32))
+    assert done
+    assert code_of(data.tobytes(), max_pixels=399) == "IMAGE_TOO_LARGE"
+    assert decode(data.tobytes(), max_pixels=400).format == "tiff"
