@@ -149,6 +149,10 @@ class DecodeWorker:
                     self._fail(task, error.code, str(error), result)
                 except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
                     self._fail(task, "CORRUPT_IMAGE", f"{type(error).__name__}: {error}", result)
+                # Outside the try: an error of the model is nobody's broken image, it ends the pass.
+                for batch in batches.values():
+                    if len(batch.rows) == BATCH:
+                        self._embed(batch, result)
         for batch in batches.values():
             self._embed(batch, result)
         return result
@@ -190,11 +194,11 @@ class DecodeWorker:
             }
         if "embeddings" in tables:
             square = self._model.square(working if self._model.side == WORKING_SIDE else image.pixels)
-            batch = batches.setdefault(len(square), _Batch.of(len(square)))
+            if len(square) not in batches:
+                batches[len(square)] = _Batch.of(len(square))
+            batch = batches[len(square)]
             batch.pixels[len(batch.rows)] = square
             batch.rows.append((task.position, {"content_hash": digest, "model": self._model.id}))
-            if len(batch.rows) == BATCH:
-                self._embed(batch, result)
 
     def _embed(self, batch: _Batch, result: ChunkRows) -> None:
         if not batch.rows:

@@ -42,7 +42,7 @@ RECIPE_VERSION = "2"
 _PART_SECONDS = 1.0
 _PART_SHARE = 0.01
 _PART_ROWS = 4_096
-_BLOCK = 16_384
+_BLOCK = 4_096
 _STAGE = "features"
 
 
@@ -289,12 +289,15 @@ def _assemble(
         file, row = plan.file[start : start + _BLOCK], plan.row[start : start + _BLOCK]
         keys = pl.Series("source_key", plan.keys[start : start + _BLOCK], dtype=pl.String)
         known = file != NOWHERE
-        frame = _failed_rows(plan.schema, block, model)
-        if known.any():
-            order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-            taken = plan.rows.take(file[known], row[known])
-            both = pl.concat([taken.select(plan.schema.names), frame.filter(pl.Series(~known))])
-            frame = both[np.argsort(order)]
+        if known.all():
+            frame = plan.rows.take(file, row)
+        else:
+            frame = _failed_rows(plan.schema, block, model)
+            if known.any():
+                order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
+                taken = plan.rows.take(file[known], row[known])
+                both = pl.concat([taken.select(plan.schema.names), frame.filter(pl.Series(~known))])
+                frame = both[np.argsort(order)]
         staged.write(plan.schema.frame(_flagged(frame.with_columns(block["index"], keys), settings)))
     staged.close()
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import xxhash
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import KNN_GRAPH
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.neighbours import NeighbourIndex, Vectors, index_factory_string, normalised, similarity_of
+from fastdup_dagster.stages.neighbours import (
+    NeighbourIndex,
+    Vectors,
+    index_factory_string,
+    normalised,
+    similarity_to_itself,
+)
 
 GRAPH_SETTINGS = ("distance", "nearest_neighbors_k", "nnf_mode", "nnf_param", "deterministic")
 
@@ -32,8 +39,8 @@ def knn_graph(embeddings: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         return KNN_GRAPH.frame()
     k = min(settings.nearest_neighbors_k, len(ids) - 1)
     groups = _Groups(vectors)
-    distinct = normalised(vectors[groups.first], settings.distance)
-    own = similarity_of(distinct, distinct, settings.distance)
+    distinct = normalised(vectors if groups.all_differ else vectors[groups.first], settings.distance)
+    own = similarity_to_itself(distinct, settings.distance)
     found = NeighbourIndex(distinct, settings).search(distinct, k + 1)
     source, target, rank, score = groups.expand(found.ids, found.scores, own, k)
     return KNN_GRAPH.frame({"from": ids[source], "to": ids[target], "rank": rank, "distance": score})
@@ -46,7 +53,9 @@ def describe_index(n: int, settings: Settings) -> str:
 
 def valid_vectors(embeddings: pl.DataFrame) -> tuple[NDArray[np.int64], Vectors]:
     """Indexes (n, int64) and raw vectors (n x d, float32) of the rows that have one."""
-    rows = embeddings.select("index", "embedding").filter(pl.col("embedding").is_not_null())
+    rows = embeddings.select("index", "embedding")
+    if rows["embedding"].null_count():  # else numpy sees the frame's own memory
+        rows = rows.filter(pl.col("embedding").is_not_null())
     width = embeddings.schema["embedding"].size  # type: ignore[attr-defined]
     return rows["index"].to_numpy(), rows["embedding"].to_numpy().reshape(len(rows), width)
 
@@ -63,13 +72,18 @@ class _Groups:
     """
 
     def __init__(self, vectors: Vectors) -> None:
-        bytes_of_rows = np.ascontiguousarray(vectors).view(np.dtype((np.void, vectors.shape[1] * 4))).ravel()
-        _, first, inverse = np.unique(bytes_of_rows, return_index=True, return_inverse=True)
-        order = np.argsort(first)  # np.unique sorts by bytes; number the groups by first appearance instead
+        hashes = np.array([xxhash.xxh3_128_digest(row.data) for row in np.ascontiguousarray(vectors)], dtype="V16")
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        order = np.argsort(first)  # np.unique sorts by hash; number the groups by first appearance instead
         self.first = first[order]
         self.group = np.argsort(order)[inverse]
         self._members = np.argsort(self.group, kind="stable")
         self._ends = np.cumsum(np.bincount(self.group, minlength=len(first)))
+
+    @property
+    def all_differ(self) -> bool:
+        """Whether no vector stands twice."""
+        return len(self.first) == len(self.group)
 
     def members(self, group: int, limit: int) -> NDArray[np.int64]:
         """The first rows of a group, at most `limit`."""

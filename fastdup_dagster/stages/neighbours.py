@@ -20,7 +20,7 @@ EXACT_BELOW = 65_536
 # Candidates beyond k, so that re-scoring can mend the order that float32 sums blur.
 _MARGIN = 8
 _QUERY_BLOCK = 1_024
-_SCORE_BLOCK = 8_192
+_SCORE_BLOCK = 2_048
 _NEARLY_ZERO = np.float32(1e-30)
 
 
@@ -45,8 +45,11 @@ def normalised(vectors: Vectors, distance: str) -> Vectors:
     """
     if distance != "cosine":
         return np.ascontiguousarray(vectors, dtype=np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    return np.ascontiguousarray(vectors / norms[:, None], dtype=np.float32)
+    scaled = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), _SCORE_BLOCK):
+        block = vectors[start : start + _SCORE_BLOCK].astype(np.float64)
+        scaled[start : start + len(block)] = block / np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
+    return scaled
 
 
 def index_factory_string(n: int, settings: Settings) -> str:
@@ -84,6 +87,15 @@ class NeighbourIndex:
         self._vectors = vectors
         self._settings = settings
         self.factory = index_factory_string(len(vectors), settings)
+        self._index = None if self._is_plain else self._built()
+
+    @property
+    def _is_plain(self) -> bool:
+        """Exact search by inner product or Euclidean distance needs no index, and so no copy of the vectors."""
+        return self.factory == "Flat" and self._settings.distance in ("cosine", "euclidean")
+
+    def _built(self) -> faiss.Index:
+        settings, vectors = self._settings, self._vectors
         with faiss_threads(1 if settings.deterministic and self.factory != "Flat" else settings.threads):
             # A graph that several threads build depends on their timing; one thread gives one graph.
             index = new_index(vectors.shape[1], self.factory, settings.distance)
@@ -99,7 +111,7 @@ class NeighbourIndex:
                 ) from error
         if inverted := faiss.try_extract_index_ivf(index):
             inverted.nprobe = int(parse_parameters(settings.nnf_param).get("nprobe", 32))
-        self._index = index
+        return index
 
     def search(self, queries: Vectors, k: int) -> Neighbours:
         """The k nearest vectors of each query, scored exactly; ties go to the lower id.
@@ -112,15 +124,21 @@ class NeighbourIndex:
         wanted = min(n, k + _MARGIN)
         ids = np.full((len(queries), min(k, n)), -1, dtype=np.int64)
         scores = np.full(ids.shape, -np.inf, dtype=np.float32)
-        parameters = self._search_parameters(wanted)
         with faiss_threads(self._settings.threads):
             for start in range(0, len(queries), _QUERY_BLOCK):
                 block = queries[start : start + _QUERY_BLOCK]
-                _, found = self._index.search(_for_faiss(block, self._settings.distance), wanted, params=parameters)
+                found = self._candidates(block, wanted)
                 self._complete(block, found, ids.shape[1])
                 best = self._rescored(block, found, ids.shape[1])
                 ids[start : start + len(block)], scores[start : start + len(block)] = best
         return Neighbours(ids, scores)
+
+    def _candidates(self, queries: Vectors, wanted: int) -> NDArray[np.int64]:
+        """Ids of about the nearest, q x wanted."""
+        distance = self._settings.distance
+        if self._index is None:
+            return faiss.knn(queries, self._vectors, wanted, metric=_METRICS[distance][0])[1]
+        return self._index.search(_for_faiss(queries, distance), wanted, params=self._search_parameters(wanted))[1]
 
     def _complete(self, queries: Vectors, found: NDArray[np.int64], k: int) -> None:
         """Searches exactly, in place, where an approximate index came back with fewer than k."""
@@ -187,6 +205,12 @@ def similarity_of(first: Vectors, second: Vectors, distance: str) -> NDArray[np.
     if distance == "cosine":
         return np.clip(np.einsum("ij,ij->i", a, b), -1.0, 1.0).astype(np.float32)
     return (1.0 / (1.0 + _true_distance(a, b, distance))).astype(np.float32)
+
+
+def similarity_to_itself(vectors: Vectors, distance: str) -> NDArray[np.float32]:
+    """What `similarity_of` gives for each row and itself: 1, but for rounding."""
+    blocks = (vectors[start : start + _SCORE_BLOCK] for start in range(0, len(vectors), _SCORE_BLOCK))
+    return np.concatenate([similarity_of(block, block, distance) for block in blocks])
 
 
 def _true_distance(a: NDArray[np.float64], b: NDArray[np.float64], distance: str) -> NDArray[np.float64]:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from fastdup_dagster.schemas import TableSchema
 
 NOWHERE = -1
-_TRANSIENT = ("READ_ERROR", "MISSING_FILE")
+# Reasons that are not in the bytes: the next time they may be gone.
+_TRANSIENT = ("READ_ERROR", "MISSING_FILE", "MISSING_ANNOTATION")
 
 
 def source_keys(manifest: pl.DataFrame, recipe: str) -> list[str]:
@@ -100,11 +101,13 @@ class ReusableRows:
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
             for group, inside, which in _row_groups(self._files[int(number)], rows[wanted]):
-                pieces.append(group.take(pa.array(inside)))
+                whole = len(inside) == group.num_rows and (np.diff(inside) == 1).all()
+                pieces.append(group if whole else group.take(pa.array(inside)))
                 places.append(wanted[which])
         table = pa.concat_tables(pieces)
         order = np.argsort(np.concatenate(places), kind="stable")
-        return pl.DataFrame(table.take(pa.array(order)))
+        in_order = (np.diff(order) == 1).all()  # as in a first pass: nothing to move
+        return pl.DataFrame(table if in_order else table.take(pa.array(order)))
 
 
 def _row_groups(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:

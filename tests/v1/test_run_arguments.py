@@ -250,14 +250,18 @@ def test_a_work_dir_inside_the_images_is_no_input(images: Path, tmp_path: Path) 
     for path in images.glob("photo-*.jpg"):
         (folder / path.name).write_bytes(path.read_bytes())
     fd = fastdup.create(folder / "work", folder)
-    boxes = pd.DataFrame({"filename": [f"photo-000{n}.jpg" for n in range(3)], "col_x": 0, "row_y": 0, "width": 40, "height": 40})
+    boxes = pd.DataFrame(
+        {"filename": [f"photo-000{n}.jpg" for n in range(3)], "col_x": 0, "row_y": 0, "width": 40, "height": 40}
+    )
     fd.run(annotations=boxes, cc_threshold=-1, **QUIET)
     fd.connected_components_grouped(load_crops=True)
     fd.run(**QUIET)
     assert fd.num_instances() == 12
 
 
-def test_module_level_run_and_the_printed_summary(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_module_level_run_and_the_printed_summary(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fastdup.run(images, tmp_path / "work", threshold=0.5) == 0
     assert "Dataset contains 15 images" in capsys.readouterr().out
     assert fastdup.create(tmp_path / "work").num_instances() == 14
