@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-VERSION__ = "0.1.0"
-
 # columns of annotations
 ANNOT_FILENAME = "filename"
 ANNOT_CROP_FILENAME = "crop_filename"

@@ -77,7 +77,7 @@ def embedded() -> Callable[..., pl.DataFrame]:
     """The table `embeddings` of given vectors: `embedded(vectors, ids=None)`; a vector that is None is invalid."""
 
     def make(vectors: Any, ids: Any = None) -> pl.DataFrame:
-        rows = [None if row is None else np.asarray(row, dtype=np.float32) for row in vectors]
+        rows = [None if row is None else np.asarray(row, dtype=np.float32).tolist() for row in vectors]
         width = next(len(row) for row in rows if row is not None)
         given = {
             "index": range(len(rows)) if ids is None else ids,

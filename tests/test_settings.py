@@ -62,7 +62,7 @@ def test_metrics_other_than_cosine_and_euclidean_need_flat(distance: str, mode: 
 def test_the_nearest_known_argument_is_named_for_an_unknown_one() -> None:
     with pytest.raises(TypeError, match=r"unknown argument 'treshold'; did you mean 'threshold'\?"):
         settings_from({"treshold": 0.5})
-    with pytest.raises(TypeError, match="unknown argument 'xyzzy'$"):
+    with pytest.raises(TypeError, match=r"unknown argument 'xyzzy'$"):
         Settings().with_changes(xyzzy=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_shards_concatenate_to_the_full_listing(cuts: list[int]) -> None:
     edges = sorted({0, *cuts, 20})
     shards = [
         list_images(Made(20), settings_from({"min_offset": low, "max_offset": high})).frame
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in itertools.pairwise(edges)
     ]
     assert pl.concat(shards).equals(list_images(Made(20), Settings()).frame)
 

@@ -144,7 +144,7 @@ def test_every_accessor_and_gallery_takes_the_corpus(
     assert names == fd.embeddings()[0] and np.array_equal(vectors, fd.embeddings()[1])
     fd.init_search(3)
     for name in fd.annotations()["filename"]:
-        if os.path.exists(name):
+        if Path(name).exists():
             assert fd.search(name)["distance"][0] == pytest.approx(1, abs=1e-5)
     for gallery in (fd.vis.duplicates_gallery, fd.vis.outliers_gallery, fd.vis.component_gallery):
         assert Path(gallery(tmp_path / "pages", show=False)).is_file()

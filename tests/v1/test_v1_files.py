@@ -116,8 +116,8 @@ def test_paths_become_relative_once(finished: Fastdup, images: Path, tmp_path: P
     finished.export_v1(tmp_path)
     Fastdup.fastdup_convert_to_relpath(tmp_path, images)
     once = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert [row["filename"] for row in rows(tmp_path / "atrain_features.dat.csv")][0] == "copy-a.jpg"
-    assert [row["filename"] for row in rows(tmp_path / "atrain_features.bad.csv")][0] == "broken.jpg"
+    assert rows(tmp_path / "atrain_features.dat.csv")[0]["filename"] == "copy-a.jpg"
+    assert rows(tmp_path / "atrain_features.bad.csv")[0]["filename"] == "broken.jpg"
     Fastdup.fastdup_convert_to_relpath(tmp_path, images)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == once
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -1,0 +1,131 @@
+"""A row is reused when what it was made from is the same: by its key without a read, or by its bytes."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastdup_dagster.schemas import IMAGE_MANIFEST, IMG_STATS
+from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
+from fastdup_dagster.storage import TableStore
+
+RECIPE = "r" * 32
+
+
+def manifest(**changes: Any) -> pl.DataFrame:
+    row = {"index": 0, "instance_id": "i", "filename": "a.jpg", "uri": "file:///a.jpg", "media": "image"}
+    row |= {"file_size": 10, "mtime": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), "box": [1.0, 2.0, 3.0, 4.0]}
+    return IMAGE_MANIFEST.frame({name: [value] for name, value in (row | changes).items()})
+
+
+def stats(*rows: tuple[str, str | None, str | None]) -> pl.DataFrame:
+    """`img_stats` of given keys, hashes and error codes."""
+    columns = [pl.Series([row[part] for row in rows], dtype=pl.String) for part in range(3)]
+    return IMG_STATS.frame(
+        {
+            "index": range(len(rows)),
+            "source_key": columns[0],
+            "content_hash": columns[1],
+            "error_code": columns[2],
+            "img_w": range(len(rows)),
+        }
+    )
+
+
+def published(folder: Path, name: str, frame: pl.DataFrame) -> Path:
+    store = TableStore(folder)
+    store.write(IMG_STATS, f"pets/{name}", frame)
+    return store.path("img_stats", f"pets/{name}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uri": "file:///b.jpg"},
+        {"file_size": 11},
+        {"file_size": None},
+        {"mtime": datetime.datetime(2020, 1, 1, 0, 0, 0, 1, tzinfo=datetime.UTC)},
+        {"etag": "e"},
+        {"box": [1.0, 2.0, 3.0, 5.0]},
+        {"box": None},
+        {"timestamp": 0.5},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_key_changes_with_place_token_and_geometry(change: dict[str, Any]) -> None:
+    assert source_keys(manifest(**change), RECIPE) != source_keys(manifest(), RECIPE)
+
+
+@pytest.mark.parametrize("change", [{"index": 7}, {"label": "cat"}, {"split": "val"}, {"instance_id": "j"}])
+def test_the_key_does_not_depend_on_id_or_annotation(change: dict[str, Any]) -> None:
+    assert source_keys(manifest(**change), RECIPE) == source_keys(manifest(), RECIPE)
+
+
+def test_the_key_changes_with_the_recipe() -> None:
+    assert source_keys(manifest(), "s" * 32) != source_keys(manifest(), RECIPE)
+
+
+def test_rows_are_found_by_key_and_by_content_and_strangers_are_nowhere(tmp_path: Path) -> None:
+    path = published(tmp_path, "train", stats((f"{RECIPE}:a", "h1", None), (f"{RECIPE}:b", "h2", "CORRUPT_IMAGE")))
+    rows = ReusableRows(IMG_STATS, RECIPE, [path])
+    files, places = rows.find([f"{RECIPE}:b", f"{RECIPE}:z", f"{RECIPE}:a"])
+    assert files.tolist() == [0, NOWHERE, 0]
+    assert places[[0, 2]].tolist() == [1, 0]
+    assert rows.find_content("h2") == (0, 1)
+    assert rows.find_content("h3") is None
+
+
+def test_rows_of_another_recipe_and_errors_that_may_pass_are_not_reused(tmp_path: Path) -> None:
+    frame = stats(("other:a", "h1", None), (f"{RECIPE}:b", None, "READ_ERROR"), (f"{RECIPE}:c", None, "MISSING_FILE"))
+    rows = ReusableRows(IMG_STATS, RECIPE, [published(tmp_path, "train", frame)])
+    assert rows.find(["other:a", f"{RECIPE}:b", f"{RECIPE}:c"])[0].tolist() == [NOWHERE] * 3
+    assert rows.find_content("h1") is None
+
+
+def test_the_first_file_wins(tmp_path: Path) -> None:
+    first = published(tmp_path, "a", stats((f"{RECIPE}:a", "h1", None)))
+    second = published(tmp_path, "b", stats((f"{RECIPE}:b", "h2", None), (f"{RECIPE}:a", "h1", None)))
+    rows = ReusableRows(IMG_STATS, RECIPE, [first, second])
+    assert rows.find([f"{RECIPE}:a", f"{RECIPE}:b"])[0].tolist() == [0, 1]
+    assert rows.find_content("h1") == (0, 0)
+
+
+def test_files_that_are_broken_empty_gone_or_of_other_columns_are_passed_over(tmp_path: Path) -> None:
+    good = published(tmp_path, "good", stats((f"{RECIPE}:a", "h1", None)))
+    broken, empty, cut = tmp_path / "broken", tmp_path / "empty", tmp_path / "cut"
+    broken.write_bytes(b"PAR1 nonsense PAR1")
+    empty.touch()
+    cut.write_bytes(good.read_bytes()[:-50])
+    other = tmp_path / "other.parquet"
+    stats((f"{RECIPE}:b", "h2", None)).drop("blur").write_parquet(other)
+    rows = ReusableRows(IMG_STATS, RECIPE, [broken, empty, cut, other, tmp_path / "gone", good])
+    assert rows.find([f"{RECIPE}:a", f"{RECIPE}:b"])[0].tolist() == [0, NOWHERE]
+    assert rows.take(*rows.find([f"{RECIPE}:a"]))["content_hash"].to_list() == ["h1"]
+
+
+@given(st.data())
+def test_rows_are_taken_in_any_order_from_any_file_and_row_group(tmp_path_factory, data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=3))
+    folder = tmp_path_factory.mktemp("take")
+    paths = []
+    for number, size in enumerate(sizes):
+        frame = stats(*[(f"{RECIPE}:{number}-{row}", f"h{number}-{row}", None) for row in range(size)])
+        paths.append(folder / f"{number}.parquet")
+        with_types = frame.to_arrow().cast(IMG_STATS.arrow)
+        pq.write_table(with_types, paths[-1], row_group_size=data.draw(st.integers(1, 12)))
+    every = [(file, row) for file, size in enumerate(sizes) for row in range(size)]
+    wanted = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=40))
+    rows = ReusableRows(IMG_STATS, RECIPE, paths)
+    places = rows.find([f"{RECIPE}:{file}-{row}" for file, row in wanted])
+    assert list(zip(*(place.tolist() for place in places), strict=True)) == wanted
+    taken = rows.take(*places)
+    assert taken["content_hash"].to_list() == [f"h{file}-{row}" for file, row in wanted]
+    assert np.array_equal(taken["img_w"].to_numpy(), [row for _, row in wanted])

@@ -1,0 +1,161 @@
+"""Leaks are pairs between two splits, never within one, whatever order the splits come in."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastdup_dagster.schemas import IMG_STATS, SPLIT_LEAKAGE
+from fastdup_dagster.settings import settings_from
+from fastdup_dagster.stages.split_leakage import leak_rates, split_leakage
+
+Embedded = Callable[..., pl.DataFrame]
+
+
+def normal(n: int, seed: int, d: int = 8) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+def stats_of(hashes: list[str]) -> pl.DataFrame:
+    """`img_stats` whose thumbnails and hashes are those of the given names."""
+    thumbs = [np.random.default_rng(zlib.crc32(h.encode())).integers(0, 255, 768).tolist() for h in hashes]
+    return IMG_STATS.frame(
+        {
+            "index": range(len(hashes)),
+            "content_hash": hashes,
+            "pixel_hash": hashes,
+            "thumbnail": pl.Series(thumbs, dtype=pl.Array(pl.UInt8, 768)),
+            "source_key": [""] * len(hashes),
+        }
+    )
+
+
+def three_splits(embedded: Embedded) -> dict[str, pl.DataFrame]:
+    """The first of each is the same picture; train has a copy of its own second one."""
+    shared = normal(1, 0)
+    train = np.concatenate([shared, normal(8, 1), normal(8, 1)[:1]])
+    return {
+        "train": embedded(train),
+        "test": embedded(np.concatenate([shared, normal(5, 2)])),
+        "val": embedded(np.concatenate([shared, normal(4, 3)])),
+    }
+
+
+def test_a_picture_in_two_splits_is_found_and_copies_within_a_split_are_not(embedded: Embedded) -> None:
+    leaks = split_leakage(three_splits(embedded), {}, settings_from({"threshold": 0.99}))
+    assert leaks.schema == SPLIT_LEAKAGE.frame().schema
+    assert list(leaks.select("split_from", "from", "split_to", "to").iter_rows()) == [
+        ("test", 0, "train", 0),
+        ("test", 0, "val", 0),
+        ("train", 0, "val", 0),
+    ]
+    assert leaks["distance"].to_list() == pytest.approx([1, 1, 1])
+
+
+def test_the_result_does_not_depend_on_the_order_of_the_splits(embedded: Embedded) -> None:
+    splits = three_splits(embedded)
+    settings = settings_from({"threshold": 0.2, "nearest_neighbors_k": 3})
+    results = [
+        split_leakage({name: splits[name] for name in order}, {}, settings) for order in itertools.permutations(splits)
+    ]
+    assert results[0].height > 3
+    assert all(result.equals(results[0]) for result in results)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 15), st.integers(-4, 4), st.integers(0, 20))
+def test_pairs_are_those_of_brute_force_searched_from_both_sides(
+    embedded: Embedded, n: int, m: int, k: int, quarters: int, seed: int
+) -> None:
+    first, second = normal(n, seed), normal(m, seed + 1)
+    scores = _unit(first) @ _unit(second).T
+    wanted = {
+        (i, int(j)) for i in range(n) for j in np.argsort(-scores[i], kind="stable")[:k] if scores[i, j] > quarters / 4
+    } | {
+        (int(i), j)
+        for j in range(m)
+        for i in np.argsort(-scores[:, j], kind="stable")[:k]
+        if scores[i, j] > quarters / 4
+    }
+    settings = settings_from({"threshold": quarters / 4, "nearest_neighbors_k": k})
+    leaks = split_leakage({"b": embedded(second), "a": embedded(first)}, {}, settings)
+    assert set(leaks.select("from", "to").iter_rows()) == wanted
+    assert leaks.height == len(wanted)
+    assert leaks["distance"].is_sorted(descending=True)
+    for i, j, score in leaks.select("from", "to", "distance").iter_rows():
+        assert score == pytest.approx(scores[i, j], abs=1e-6)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    exact = vectors.astype(np.float64)
+    return exact / np.linalg.norm(exact, axis=1, keepdims=True)
+
+
+def test_more_copies_in_one_split_than_k_are_all_found_from_the_other_side(embedded: Embedded) -> None:
+    shared = normal(1, 0)
+    splits = {
+        "test": embedded(np.repeat(shared, 7, axis=0)),
+        "train": embedded(np.concatenate([shared, normal(20, 1)])),
+    }
+    leaks = split_leakage(splits, {}, settings_from({"threshold": 0.99, "nearest_neighbors_k": 2}))
+    assert leaks.filter(pl.col("to") == 0)["from"].sort().to_list() == list(range(7))
+
+
+def test_kinds_come_from_the_statistics_of_both_splits(embedded: Embedded) -> None:
+    splits = {"b": embedded(normal(3, 0)), "a": embedded(normal(3, 0))}
+    stats = {"b": stats_of(["x", "y", "z"]), "a": stats_of(["x", "other", "z"])}
+    leaks = split_leakage(splits, stats, settings_from({"threshold": 0.99}))
+    kinds = {(i, j): kind for i, j, kind in leaks.select("from", "to", "kind").iter_rows()}
+    assert kinds == {(0, 0): "identical_bytes", (1, 1): "similar", (2, 2): "identical_bytes"}
+    assert leaks["verified_score"].null_count() == 0
+    without = split_leakage(splits, {"b": stats["b"]}, settings_from({"threshold": 0.99}))
+    assert without["kind"].unique().to_list() == ["near_duplicate"]
+    assert without["verified_score"].null_count() == 3
+
+
+def test_ids_are_those_of_the_tables_and_invalid_rows_are_left_out(embedded: Embedded) -> None:
+    shared = normal(1, 0)[0]
+    splits = {"b": embedded([None, shared], ids=[5, 9]), "a": embedded([shared, None], ids=[70, 80])}
+    leaks = split_leakage(splits, {}, settings_from({"threshold": 0.99}))
+    assert list(leaks.select("split_from", "from", "split_to", "to").iter_rows()) == [("a", 70, "b", 9)]
+
+
+def test_nothing_to_compare_gives_an_empty_table(embedded: Embedded) -> None:
+    alone = {"train": embedded(normal(5, 0))}
+    with_empty = alone | {"test": embedded([None, *normal(1, 0)])[:1]}
+    for splits in ({}, alone, with_empty, alone | {"test": embedded(-normal(5, 0)[:1])}):
+        assert split_leakage(splits, {}, settings_from({"threshold": 0.99})).equals(SPLIT_LEAKAGE.frame())
+
+
+def leak(*rows: tuple[str, int, str, int, str]) -> pl.DataFrame:
+    columns = [[row[part] for row in rows] for part in range(5)]
+    made = dict(zip(("split_from", "from", "split_to", "to", "kind"), columns, strict=True))
+    return SPLIT_LEAKAGE.frame(made | {"distance": [0.95] * len(rows)})
+
+
+def test_leak_rates_count_images_of_pairs_that_are_more_than_similar() -> None:
+    leaks = leak(
+        ("test", 0, "train", 0, "identical_bytes"),
+        ("test", 0, "train", 1, "near_duplicate"),
+        ("test", 1, "train", 1, "identical_pixels"),
+        ("test", 2, "train", 2, "similar"),
+        ("test", 3, "val", 0, "near_duplicate"),
+    )
+    rates = leak_rates(leaks, {"val": 4, "train": 10, "test": 5})
+    assert rates.rows() == [
+        ("test", "train", 3, 2, 2, 0.4, 0.2),
+        ("test", "val", 1, 1, 1, 0.2, 0.25),
+        ("train", "val", 0, 0, 0, 0.0, 0.0),
+    ]
+
+
+def test_leak_rates_of_no_leaks_and_of_an_empty_split_are_zero() -> None:
+    rates = leak_rates(SPLIT_LEAKAGE.frame(), {"train": 3, "test": 0})
+    assert rates.rows() == [("test", "train", 0, 0, 0, 0.0, 0.0)]
+    assert leak_rates(SPLIT_LEAKAGE.frame(), {"train": 3}).is_empty()
