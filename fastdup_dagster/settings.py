@@ -86,7 +86,7 @@ class Settings(BaseModel):
     cc_threshold: float = Field(0.96, allow_inf_nan=False, description="components: edges at or over it")
     outlier_percentile: float = Field(0.05, ge=0, le=1, description="share of the edges that count as outliers")
     near_duplicate_threshold: float = Field(
-        0.75, ge=-1, le=1, description="kind near_duplicate: verified score at or over it"
+        0.65, ge=-1, le=1, description="kind near_duplicate: verified score at or over it"
     )
     run_cc: bool = Field(True, description="compute the components")
 

@@ -25,6 +25,8 @@ _ORIENTATION_TAG = 0x0112
 _WIDTH_TAG, _HEIGHT_TAG = 256, 257
 _BITS_PER_SAMPLE_TAG = 258
 _SAMPLE_FORMAT_TAG = 339
+_PHOTOMETRIC_TAG = 262
+_PLANAR_TAG = 284
 # Formats that Pillow hands to an interpreter (Ghostscript) to draw: never on somebody else's files.
 _PROGRAMS = ("EPS", "PS")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -110,16 +112,29 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
         pixels = simplejpeg.decode_jpeg(data, **options)
     except ValueError as error:
         is_truncated = "premature end" in str(error).lower()
-        try:
-            pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
-        except ValueError as fatal:
-            raise ImageError("CORRUPT_IMAGE", f"JPEG: {fatal}") from fatal
+        pixels = _salvaged(data, options, str(error))
     if is_cmyk:
         pixels = _rgb_of_cmyk(pixels)
     orientation = _jpeg_orientation(data)
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return Decoded(upright(pixels, orientation), width, height, "jpeg", False, is_truncated)
+
+
+def _salvaged(data: bytes, options: dict[str, Any], damage: str) -> NDArray[np.uint8]:
+    """The pixels of a damaged JPEG, if libjpeg gets to its end.
+
+    Where it gives up, the rest of the buffer holds whatever lay in memory, another image for one. A second pass over
+    the inverse of the first tells: what was not written differs.
+    """
+    try:
+        pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
+        again = simplejpeg.decode_jpeg(data, strict=False, buffer=np.invert(pixels).reshape(-1), **options)
+    except ValueError as error:
+        raise ImageError("CORRUPT_IMAGE", f"JPEG: {error}") from error
+    if not np.array_equal(pixels, again):
+        raise ImageError("CORRUPT_IMAGE", f"JPEG: {damage}")
+    return pixels
 
 
 def _rgb_of_cmyk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -174,6 +189,8 @@ def _decode_pillow(data: bytes, max_pixels: int) -> Decoded:
     with Image.open(io.BytesIO(data)) as image:
         if image.format in _PROGRAMS:
             raise ImageError("UNSUPPORTED_FORMAT", f"{image.format} is a program that draws, not pixels")
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_planes(image.tag_v2)
         return from_pillow(image, max_pixels)
 
 
@@ -209,6 +226,8 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
             bits = int(declared[0] if isinstance(declared, tuple) else declared)
             if bits == 32 and kind in (1, (1,)):  # Pillow has no unsigned mode: the upper half would turn negative
                 values = values.view(np.uint32)
+            if tags.get(_PHOTOMETRIC_TAG) == 0 and values.dtype.kind == "u":  # white is 0
+                values = 2**bits - 1 - values
         return _eight_bits(values, bits)
     if image.mode == "F":
         return _eight_bits(np.asarray(image), 32)
@@ -242,6 +261,7 @@ def _decode_tiff(data: bytes, max_pixels: int, reason: str) -> Decoded:
     """
     try:
         tags = _tiff_tags(data)
+        _check_planes(tags)
         _check_size(int(tags[_WIDTH_TAG]), int(tags[_HEIGHT_TAG]), max_pixels)
         orientation = int(tags.get(_ORIENTATION_TAG, 1))
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
@@ -254,8 +274,17 @@ def _decode_tiff(data: bytes, max_pixels: int, reason: str) -> Decoded:
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if channels >= 3:
         pixels = pixels[:, :, [2, 1, 0]]
+    if tags.get(_PHOTOMETRIC_TAG) == 0 and pixels.dtype == np.uint16:  # white is 0
+        pixels = 2**16 - 1 - pixels
     rgb = upright(_eight_bits(pixels, pixels.dtype.itemsize * 8), orientation)
     return Decoded(rgb, rgb.shape[1], rgb.shape[0], "tiff", channels in (2, 4))
+
+
+def _check_planes(tags: TiffImagePlugin.ImageFileDirectory_v2) -> None:
+    """Refuses what Pillow reads wrongly, and OpenCV not at all: it then hands out whatever lay in memory."""
+    bits = tags.get(_BITS_PER_SAMPLE_TAG, 1)
+    if tags.get(_PLANAR_TAG) == 2 and max(bits if isinstance(bits, tuple) else (bits,)) > 8:
+        raise ImageError("UNSUPPORTED_FORMAT", "TIFF with channels of more than 8 bits in planes of their own")
 
 
 def _tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:

@@ -1,9 +1,11 @@
 """Are two similar images the same picture? Thumbnails are compared where feature vectors cannot tell.
 
-The score is the cosine of the features times how well the 16 x 16 colour thumbnails match: the best normalised
-cross-correlation (NCC) of the central 14 x 14 of one slid over the other by up to one pixel; or, weighted by
-`WEIGHT_OF_EDITS`, of one mirrored, or of a window of one with the whole of the other (a crop). NCC: Lewis, Fast
-Normalized Cross-Correlation (1995), over the values of all channels together.
+The score is the cosine of the features times how well the 16 x 16 colour thumbnails match: the central 14 x 14 of one
+slid over the other by up to one pixel, the best place counts; or, weighted by `WEIGHT_OF_EDITS`, of one mirrored, or a
+window of one with the whole of the other (a crop). Two windows match by the mean of two normalised cross-correlations,
+each over the values of all channels together: of their colours, and of their edges (differences of neighbouring
+pixels). Colours alone take every bright sky over a dark sea for the same picture; edges alone lose a soft one.
+NCC: Lewis, Fast Normalized Cross-Correlation (1995). What it is worth: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ WEIGHT_OF_EDITS = np.float32(0.9)
 _CROPS = ((0.9, 3), (0.8, 5), (0.7, 5))
 _INNER = THUMBNAIL_SIDE - 2
 _BLOCK = 512
-# Under this standard deviation (of 255) a thumbnail is one flat colour: correlation means nothing.
+# Under this standard deviation, or this mean difference of neighbours (of 255), correlation means nothing.
 _FLAT = 1.0
 
 Thumbnails = NDArray[np.uint8]
@@ -43,11 +45,19 @@ def thumbnail_match(first: Thumbnails, second: Thumbnails) -> Floats:
     best = np.empty(len(first), dtype=np.float32)
     for start in range(0, len(first), _BLOCK):
         a, b = (_images(side[start : start + _BLOCK]) for side in (first, second))
-        as_it_is = np.maximum(_slid(a, b), _slid(b, a))
-        mirrored = np.maximum(_slid(a, b[:, :, ::-1]), _slid(b, a[:, :, ::-1]))
-        cropped = np.maximum(_cropped(a, b), _cropped(b, a))
-        best[start : start + len(a)] = np.maximum(as_it_is, WEIGHT_OF_EDITS * np.maximum(mirrored, cropped))
+        found = np.maximum(_slid(a, b), _slid(b, a))
+        # An edit cannot score higher than its weight: the clear copies need no further look.
+        open_ = found < WEIGHT_OF_EDITS
+        if open_.any():
+            found[open_] = np.maximum(found[open_], WEIGHT_OF_EDITS * _edited(a[open_], b[open_]))
+        best[start : start + len(a)] = found
     return best
+
+
+def _edited(a: Floats, b: Floats) -> Floats:
+    """Best match with one of the two mirrored, or a window of one taken for the whole of the other."""
+    mirrored = np.maximum(_slid(a, b[:, :, ::-1]), _slid(b, a[:, :, ::-1]))
+    return np.maximum(mirrored, np.maximum(_cropped(a, b), _cropped(b, a)))
 
 
 def _images(flat: Thumbnails) -> Floats:
@@ -55,33 +65,42 @@ def _images(flat: Thumbnails) -> Floats:
 
 
 def _slid(fixed: Floats, moving: Floats) -> Floats:
-    """Best NCC of the centre of `fixed` with the nine windows of `moving` that are as large."""
-    centre = fixed[:, 1:-1, 1:-1].reshape(len(fixed), -1)
-    windows = (moving[:, y : y + _INNER, x : x + _INNER] for y in range(3) for x in range(3))
-    return np.maximum.reduce([ncc(centre, window.reshape(len(moving), -1)) for window in windows])
+    """Best match of the centre of `fixed` with the nine windows of `moving` that are as large."""
+    centre = _Windows(fixed).at(1, 1)
+    windows = _Windows(moving)
+    return np.maximum.reduce([centre.match(windows.at(y, x)) for y in range(3) for x in range(3)])
 
 
 def _cropped(crop: Floats, whole: Floats) -> Floats:
-    """NCC of all of `crop` with the window of `whole` that matches it best in grey."""
+    """Match of all of `crop` with the window of `whole` whose grey fits it best."""
     every = _resampling(0.0, float(THUMBNAIL_SIDE))
     down, across = _best_windows(every @ crop.mean(axis=3) @ every.T, whole.mean(axis=3))
-    window = np.einsum("miy,myxc,mjx->mijc", down, whole, across, optimize=True)
-    target = np.einsum("iy,myxc,jx->mijc", every, crop, every, optimize=True)
-    return ncc(target.reshape(len(crop), -1), window.reshape(len(whole), -1))
+    window, target = _resampled(whole, down, across), _resampled(crop, every, every)
+    return _Windows(target).at(0, 0).match(_Windows(window).at(0, 0))
+
+
+def _resampled(images: Floats, down: Floats, across: Floats) -> Floats:
+    """Images of 14 x 14 out of m x 16 x 16 x 3, by one resampling (14 x 16) for all or by one for each."""
+    rows = down @ images.reshape(len(images), THUMBNAIL_SIDE, THUMBNAIL_SIDE * 3)
+    return across[..., None, :, :] @ rows.reshape(len(images), _INNER, THUMBNAIL_SIDE, 3)
 
 
 def _best_windows(target: Floats, whole: Floats) -> tuple[Floats, Floats]:
     """The two resamplings (m x 14 x 16 each) that cut the best window for m x 14 x 14 out of m x 16 x 16, in grey."""
-    centred = target - target.mean(axis=(1, 2), keepdims=True)
+    centred, whole = (grey - grey.mean(axis=(1, 2), keepdims=True) for grey in (target, whole))
     best = np.full(len(target), -np.inf, dtype=np.float32)
     down, across = (np.empty((len(target), _INNER, THUMBNAIL_SIDE), dtype=np.float32) for _ in range(2))
     for share, positions in _CROPS:
         bank = np.stack([_resampling(float(start), THUMBNAIL_SIDE * share) for start in _starts(share, positions)])
         stacked = bank.reshape(-1, THUMBNAIL_SIDE)
-        windows = (stacked @ whole @ stacked.T).reshape(-1, positions, _INNER, positions, _INNER)
-        mean = windows.mean(axis=(2, 4))
-        variance = np.einsum("mkilj,mkilj->mkl", windows, windows) / _INNER**2 - mean**2
-        score = np.einsum("mkilj,mij->mkl", windows, centred) / np.sqrt(np.maximum(variance, 1e-6))
+        windows = stacked @ whole @ stacked.T  # m x (positions * 14) x (positions * 14): a grid of windows
+        # Sums over each window of the grid, as products with 0s and 1s: several times faster than strided sums.
+        cells = np.kron(np.eye(positions, dtype=np.float32), np.ones(_INNER, dtype=np.float32))
+        size = np.float32(_INNER**2)
+        mean = (cells @ stacked) @ whole @ (cells @ stacked).T / size
+        variance = cells @ (windows * windows) @ cells.T / size - mean * mean
+        common = cells @ (windows * np.tile(centred, (1, positions, positions))) @ cells.T
+        score = common / np.sqrt(np.maximum(variance, 1e-6))
         flat = score.reshape(len(target), -1)
         place = flat.argmax(axis=1)
         found = flat[np.arange(len(target)), place]
@@ -111,16 +130,69 @@ def _resampling(start: float, length: float) -> Floats:
     return matrix
 
 
-def ncc(first: Floats, second: Floats) -> Floats:
-    """Normalised cross-correlation of paired rows, -1 to 1. Two flat rows match by how near their colours are."""
-    mean_a, mean_b = first.mean(axis=1, keepdims=True), second.mean(axis=1, keepdims=True)
-    a, b = first - mean_a, second - mean_b
-    size_a, size_b = (np.sqrt(np.einsum("ij,ij->i", x, x)) for x in (a, b))
-    score = np.einsum("ij,ij->i", a, b) / np.maximum(size_a * size_b, 1e-6)
-    flat = _FLAT * np.sqrt(first.shape[1])
-    both_flat = (size_a < flat) & (size_b < flat)
-    closeness = 1 - np.abs(mean_a - mean_b).ravel() / 255
-    return np.where(both_flat, closeness, np.clip(score, -1, 1)).astype(np.float32)
+class _Windows:
+    """Windows of 14 x 14 x 3 out of images, with what their match takes.
+
+    Args:
+        images: m x height x width x 3, float32.
+    """
+
+    def __init__(self, images: Floats) -> None:
+        self._mean = images.mean(axis=(1, 2, 3))
+        # Rows of pixels side by side, around 0: no precision is lost where squares are summed.
+        m, height, width, channels = images.shape
+        self._colours = (images - self._mean[:, None, None, None]).reshape(m, height, width * channels)
+        self._across = self._colours[:, :, 3:] - self._colours[:, :, :-3]
+        self._down = self._colours[:, 1:] - self._colours[:, :-1]
+
+    def at(self, top: int, left: int) -> _Window:
+        """The windows whose first pixel is at row `top` and column `left`."""
+        rows, start = slice(top, top + _INNER), 3 * left
+        colours = self._colours[:, rows, start : start + 3 * _INNER]
+        across = self._across[:, rows, start : start + 3 * (_INNER - 1)]
+        down = self._down[:, top : top + _INNER - 1, start : start + 3 * _INNER]
+        return _Window(colours, (across, down), self._mean)
+
+
+class _Window:
+    """One window of each of m images.
+
+    Args:
+        colours: m x 14 x 42, around the image's mean.
+        edges: differences of neighbours, m x 14 x 39 across and m x 13 x 42 down.
+        level: m, the image's mean.
+    """
+
+    def __init__(self, colours: Floats, edges: tuple[Floats, Floats], level: Floats) -> None:
+        self._colours, self._edges = colours, edges
+        self._count = np.float32(colours[0].size)
+        self._mean = colours.mean(axis=(1, 2))
+        self._level = level + self._mean
+        self._spread = np.sqrt(np.maximum(_dot(colours, colours) - self._count * self._mean**2, 0))
+        self._contrast = np.sqrt(sum((_dot(part, part) for part in edges), np.float32(0)))
+        self._flat = self._spread < _FLAT * np.sqrt(self._count)
+        self._smooth = self._contrast < _FLAT * np.sqrt(np.float32(sum(part[0].size for part in edges)))
+
+    def match(self, other: _Window) -> Floats:
+        """Mean of the NCC of the colours and of the edges, m, -1 to 1.
+
+        Where neither has edges, colours decide; where neither has any structure, how near the two colours are.
+        """
+        common = _dot(self._colours, other._colours) - self._count * self._mean * other._mean
+        colours = _ratio(common, self._spread * other._spread)
+        shared = sum((_dot(a, b) for a, b in zip(self._edges, other._edges, strict=True)), np.float32(0))
+        edges = _ratio(shared, self._contrast * other._contrast)
+        both = np.where(self._smooth & other._smooth, colours, (colours + edges) / 2)
+        nearness = 1 - np.abs(self._level - other._level) / 255
+        return np.where(self._flat & other._flat, nearness, both).astype(np.float32)
+
+
+def _dot(first: Floats, second: Floats) -> Floats:
+    return np.einsum("mij,mij->m", first, second)
+
+
+def _ratio(common: Floats, sizes: Floats) -> Floats:
+    return np.clip(common / np.maximum(sizes, np.float32(1e-6)), -1, 1)
 
 
 def judged(pairs: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame, settings: Settings) -> pl.DataFrame:
