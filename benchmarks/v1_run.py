@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for the results")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--options", type=json.loads, default={}, help="further arguments of run(), as JSON")
+    parser.add_argument("--counts", action="store_true", help="say how much was found; not in a run that is timed")
     parser.add_argument("--vectors", type=Path, metavar="FILE", help="write file names and vectors here (.npz)")
     arguments = parser.parse_args()
 
@@ -33,18 +34,19 @@ def main() -> None:
     analysis = tool.create(work_dir=str(arguments.work), input_dir=str(arguments.images))
     analysis.run(num_threads=arguments.threads, overwrite=True, print_summary=False, **arguments.options)
     ended = time.perf_counter()
+    result: dict[str, float] = {"import_seconds": imported - begun, "run_seconds": ended - imported}
+    if arguments.counts:
+        result |= {
+            "instances": int(analysis.num_instances()),
+            "pairs": len(analysis.similarity()),
+            "outliers": len(analysis.outliers()),
+            "in components": len(analysis.connected_components()[0]),
+        }
     if arguments.vectors:
         import numpy as np
 
         names, vectors = analysis.embeddings()
         np.savez(arguments.vectors, names=np.array([str(name) for name in names]), vectors=vectors)
-    result = {
-        "instances": int(analysis.num_instances()),
-        "pairs": len(analysis.similarity()),
-        "outliers": len(analysis.outliers()),
-        "import_seconds": imported - begun,
-        "run_seconds": ended - imported,
-    }
     print("\n" + json.dumps(result))
 
 

@@ -169,9 +169,10 @@ class _Window:
         self._mean = colours.mean(axis=(1, 2))
         self._level = level + self._mean
         self._spread = np.sqrt(np.maximum(_dot(colours, colours) - self._count * self._mean**2, 0))
-        self._contrast = np.sqrt(sum((_dot(part, part) for part in edges), np.float32(0)))
+        across, down = edges
+        self._contrast = np.sqrt(_dot(across, across) + _dot(down, down))
         self._flat = self._spread < _FLAT * np.sqrt(self._count)
-        self._smooth = self._contrast < _FLAT * np.sqrt(np.float32(sum(part[0].size for part in edges)))
+        self._smooth = self._contrast < _FLAT * np.sqrt(np.float32(across[0].size + down[0].size))
 
     def match(self, other: _Window) -> Floats:
         """Mean of the NCC of the colours and of the edges, m, -1 to 1.
@@ -180,8 +181,8 @@ class _Window:
         """
         common = _dot(self._colours, other._colours) - self._count * self._mean * other._mean
         colours = _ratio(common, self._spread * other._spread)
-        shared = sum((_dot(a, b) for a, b in zip(self._edges, other._edges, strict=True)), np.float32(0))
-        edges = _ratio(shared, self._contrast * other._contrast)
+        (across, down), (other_across, other_down) = self._edges, other._edges
+        edges = _ratio(_dot(across, other_across) + _dot(down, other_down), self._contrast * other._contrast)
         both = np.where(self._smooth & other._smooth, colours, (colours + edges) / 2)
         nearness = 1 - np.abs(self._level - other._level) / 255
         return np.where(self._flat & other._flat, nearness, both).astype(np.float32)
