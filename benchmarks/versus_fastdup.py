@@ -66,9 +66,9 @@ def arguments() -> argparse.Namespace:
     """Command line."""
     parser = parser_for(
         "Measure this project against fastdup: wall time, CPU seconds with children, peak memory.",
-        """  python benchmarks/versus_fastdup.py JPEGS --make-from PHOTOS --count 2000 --fastdup-python FASTDUP/bin/python
-  python benchmarks/versus_fastdup.py CIFAR --fastdup-python FASTDUP/bin/python --rounds 5
-  python benchmarks/versus_fastdup.py JPEGS --fastdup-python FASTDUP/bin/python --options '{"providers": ["openvino"]}'""",
+        """  python benchmarks/versus_fastdup.py JPEGS --make-from PHOTOS --count 2000 --fastdup-python F/bin/python
+  python benchmarks/versus_fastdup.py CIFAR --fastdup-python F/bin/python --rounds 5
+  python benchmarks/versus_fastdup.py JPEGS --fastdup-python F/bin/python --options '{"providers": ["openvino"]}'""",
     )
     parser.add_argument("folder", type=Path, help="images to analyse; with --make-from, where they are written")
     add_fastdup_argument(parser, required=True)
