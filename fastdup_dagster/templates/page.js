@@ -3,7 +3,10 @@
   const PER_PAGE = 60;
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  // the list is scrolled itself: scrollIntoView would also move where the first press of Tab goes
+  const tab = document.querySelector("nav [aria-current]");
+  const tabs = tab?.closest("ul");
+  tabs?.scrollTo({ left: tab.offsetLeft - tabs.offsetLeft - (tabs.clientWidth - tab.offsetWidth) / 2 });
 
   // a difference in a page with inlined pictures shows those of its own item, so that none is in the page twice
   all("img[data-copy]").forEach((image) => {

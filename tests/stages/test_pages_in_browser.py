@@ -146,11 +146,11 @@ def test_pairs_are_filtered_by_kind_and_by_name(folder, view):
     seen = page.locator("article:visible")
     assert seen.count() == 5
     page.get_by_role("button", name="near duplicate").click()
-    assert seen.count() == 1 and "a_resized.png" in seen.inner_text()
+    assert seen.count() == 1 and "a_resized.png" in seen.text_content()
     assert page.get_by_role("button", name="near duplicate").get_attribute("aria-pressed") == "true"
     page.get_by_role("button", name="All", exact=True).click()
     page.get_by_label("Find").fill("MIRRORED")
-    assert seen.count() == 1 and "b_mirrored.png" in seen.inner_text()
+    assert seen.count() == 1 and "b_mirrored.png" in seen.text_content()
     page.get_by_label("Find").fill("no such name")
     assert seen.count() == 0 and page.locator("[data-status]").inner_text() == "nothing fits"
 
