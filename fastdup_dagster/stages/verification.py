@@ -20,7 +20,7 @@ from fastdup_dagster.schemas import THUMBNAIL_BYTES, THUMBNAIL_SIDE
 from fastdup_dagster.settings import Settings
 
 # The more ways two images may be laid over each other, the better strangers match by chance: an edit counts less.
-WEIGHT_OF_EDITS = np.float32(0.9)
+WEIGHT_OF_EDITS = np.float32(0.85)
 # Crops that are looked for: share of the side that is left, and how many positions along it.
 _CROPS = ((0.9, 3), (0.8, 5), (0.7, 5))
 _INNER = THUMBNAIL_SIDE - 2
