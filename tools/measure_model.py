@@ -7,24 +7,23 @@ cosine is the score. Every run makes the same edits (the random ones are seeded 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-Array = npt.NDArray[Any]
-Edit = Callable[[Array, np.random.Generator], Array]
+# The edits and their score are the benchmark's, which needs no more than this environment has.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from edits import EDITS, edited, read_rgb
+from scores import Array, copy_detection
 
-SIDE = 224
-SEED = 20261122
+SIDE = 192
 FEATURES = "features"
 EMBEDDINGS = (FEATURES, "embedding_576", "embedding_960")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -32,179 +31,20 @@ EVERY_OUTPUT = ("embedding_576", "embedding_960", "logits")
 TIMED_SECONDS = 3.0
 
 
-# --- the 15 edits: uint8 [height, width, 3] RGB in and out -----------------------------------------------------------
+def pixels_of(image: Array) -> Array:
+    """What the graph takes: uint8 [192, 192, 3], resized by area."""
+    return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
-def _shrink(image: Array, _: np.random.Generator) -> Array:
-    return cv2.resize(image, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
-
-
-def _compress(image: Array, _: np.random.Generator) -> Array:
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 20])[1]
-    return _rgb(cv2.imdecode(encoded, cv2.IMREAD_COLOR), "the JPEG of an edit")
-
-
-def _crop(side: float) -> Edit:
-    """Keep `side` of the width and of the height, at a random place."""
-
-    def edit(image: Array, random: np.random.Generator) -> Array:
-        height, width = (round(length * side) for length in image.shape[:2])
-        top = int(random.integers(0, image.shape[0] - height + 1))
-        left = int(random.integers(0, image.shape[1] - width + 1))
-        return image[top : top + height, left : left + width]
-
-    return edit
-
-
-def _flip(image: Array, _: np.random.Generator) -> Array:
-    return cv2.flip(image, 1)
-
-
-def _brighten(image: Array, _: np.random.Generator) -> Array:
-    return cv2.convertScaleAbs(image, alpha=1.5, beta=20)
-
-
-def _darken(image: Array, _: np.random.Generator) -> Array:
-    return cv2.convertScaleAbs(image, alpha=0.5)
-
-
-def _blur(image: Array, _: np.random.Generator) -> Array:
-    return cv2.GaussianBlur(image, (0, 0), 3)
-
-
-def _tilt(image: Array, _: np.random.Generator) -> Array:
-    height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 15, 1.0)
-    return cv2.warpAffine(image, matrix, (width, height))
-
-
-def _turn(image: Array, _: np.random.Generator) -> Array:
-    return cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
-
-
-def _write_text(image: Array, _: np.random.Generator) -> Array:
-    """White letters across the whole width, in the middle."""
-    text, font = "SAMPLE TEXT", cv2.FONT_HERSHEY_SIMPLEX
-    (width, height), _baseline = cv2.getTextSize(text, font, 1.0, 2)
-    scale = image.shape[1] / width
-    origin = (0, int((image.shape[0] + height * scale) / 2))
-    return cv2.putText(image.copy(), text, origin, font, scale, (255, 255, 255), max(2, round(3 * scale)))
-
-
-def _grey(image: Array, _: np.random.Generator) -> Array:
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-
-
-def _saturate(image: Array, _: np.random.Generator) -> Array:
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hsv[..., 1] = cv2.convertScaleAbs(hsv[..., 1], alpha=2.0).reshape(hsv.shape[:2])
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-
-
-def _border(image: Array, _: np.random.Generator) -> Array:
-    return cv2.copyMakeBorder(image, 60, 60, 60, 60, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-
-
-def _widen(image: Array, _: np.random.Generator) -> Array:
-    return cv2.resize(image, None, fx=1.5, fy=1.0, interpolation=cv2.INTER_LINEAR)
-
-
-EDITS: dict[str, Edit] = {
-    "resize 0.4": _shrink,
-    "JPEG quality 20": _compress,
-    "crop 80 %": _crop(0.8),
-    "crop 50 %": _crop(0.5),
-    "horizontal flip": _flip,
-    "x1.5 + 20": _brighten,
-    "x0.5": _darken,
-    "blur sigma 3": _blur,
-    "rotate 15": _tilt,
-    "rotate 90": _turn,
-    "text": _write_text,
-    "grey": _grey,
-    "saturation x2": _saturate,
-    "border 60 px": _border,
-    "width x1.5": _widen,
-}
-
-
-# --- copy detection --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CopyDetection:
-    """How well edits find their originals.
-
-    Attributes:
-        recall_at_1: share of queries whose best match is their original.
-        micro_ap: average precision of all (query, original) pairs ranked together (uAP).
-        recall_at_p95: largest recall at which precision is still 95 %.
-        by_edit: recall at 1 of each edit.
-    """
-
-    recall_at_1: float
-    micro_ap: float
-    recall_at_p95: float
-    by_edit: dict[str, float]
-
-
-def score(originals: Array, queries: Array) -> CopyDetection:
-    """Judge embeddings by cosine.
-
-    Args:
-        originals: float [photos, d], the database.
-        queries: float [edits, photos, d]; query [e, p] is edit e of photo p.
-    """
-    edits, photos = queries.shape[:2]
-    similarity = _unit(queries.reshape(edits * photos, -1)) @ _unit(originals).T
-    truth = np.tile(np.arange(photos), edits)
-    found = (similarity.argmax(axis=1) == truth).reshape(edits, photos).mean(axis=1)
-
-    order = np.argsort(-similarity, axis=None, kind="stable")
-    relevant = (truth[:, None] == np.arange(photos)[None, :]).ravel()[order]
-    hits = np.cumsum(relevant)
-    precision = hits / np.arange(1, len(hits) + 1)
-    precise = np.flatnonzero(precision >= 0.95)
-    return CopyDetection(
-        recall_at_1=float(found.mean()),
-        micro_ap=float(precision[relevant].mean()),
-        recall_at_p95=float(hits[precise[-1]] / len(truth)) if len(precise) else 0.0,
-        by_edit=dict(zip(EDITS, found.tolist(), strict=True)),
-    )
-
-
-def _unit(vectors: Array) -> Array:
-    unit: Array = vectors.astype(np.float64)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    return unit
-
-
-def read_rgb(path: Path) -> Array:
-    """Decode at full size: uint8 [height, width, 3]. Raises ValueError for a file that is not an image."""
-    return _rgb(cv2.imread(str(path), cv2.IMREAD_COLOR), path.name)
-
-
-def _rgb(image: Array | None, name: str) -> Array:
-    if image is None:
-        raise ValueError(f"not a readable image: {name}")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def pixels_of(image: Array, side: int = SIDE) -> Array:
-    """What the graph takes: uint8 [side, side, 3], resized by area."""
-    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-
-
-def edited_pixels(photos: Sequence[Path], side: int = SIDE) -> tuple[Array, Array]:
-    """Inputs of the originals, uint8 [photos, side, side, 3], and of their edits, [edits, photos, side, side, 3]."""
-    originals = np.empty((len(photos), side, side, 3), np.uint8)
+def edited_pixels(photos: Sequence[Path]) -> tuple[Array, Array]:
+    """Inputs of the originals, uint8 [photos, 192, 192, 3], and of their edits, [edits, photos, 192, 192, 3]."""
+    originals = np.empty((len(photos), SIDE, SIDE, 3), np.uint8)
     queries = np.empty((len(EDITS), *originals.shape), np.uint8)
     for number, path in enumerate(photos):
         image = read_rgb(path)
-        originals[number] = pixels_of(image, side)
-        for kind, edit in enumerate(EDITS.values()):
-            random = np.random.default_rng([SEED, number, kind])
-            queries[kind, number] = pixels_of(edit(image, random), side)
+        originals[number] = pixels_of(image)
+        for kind, edit in enumerate(EDITS):
+            queries[kind, number] = pixels_of(edited(image, number, edit))
     return originals, queries
 
 
@@ -227,7 +67,7 @@ def session(model: bytes, threads: int) -> ort.InferenceSession:
 
 
 def run(runner: ort.InferenceSession, names: Sequence[str], pixels: Array, batch: int) -> dict[str, Array]:
-    """The named outputs for all of `pixels`, uint8 [n, 224, 224, 3], computed in batches."""
+    """The named outputs for all of `pixels`, uint8 [n, 192, 192, 3], computed in batches."""
     parts = [runner.run(names, {"pixels": pixels[at : at + batch]}) for at in range(0, len(pixels), batch)]
     return {name: np.concatenate([part[at] for part in parts]) for at, name in enumerate(names)}
 
@@ -270,7 +110,9 @@ def report_quality(models: Sequence[Path], originals: Array, queries: Array) -> 
         known = run(runner, EMBEDDINGS, originals, batch=8)
         asked = [run(runner, EMBEDDINGS, edit, batch=8) for edit in queries]
         for name in EMBEDDINGS:
-            results[path.stem, name] = score(known[name], np.stack([part[name] for part in asked]))
+            results[path.stem, name] = copy_detection(
+                known[name], np.stack([part[name] for part in asked]), list(EDITS)
+            )
     print(f"\n{'model':26} {'embedding':14} recall@1   uAP     recall at 95% precision")
     for (model, name), result in results.items():
         row = f"{result.recall_at_1:.4f}     {result.micro_ap:.4f}  {result.recall_at_p95:.4f}"

@@ -5,7 +5,7 @@ from fastdup_dagster.images.decode import Decoded, ImageError, decode, from_pill
 from fastdup_dagster.images.files import read_bytes, read_image, thumbnail_jpeg
 from fastdup_dagster.images.hashing import content_hash, pixel_hash
 from fastdup_dagster.images.statistics import ADVANCED_NAMES, BASIC_NAMES, Statistics, statistics
-from fastdup_dagster.images.working import WORKING_SIDE, thumbnail, to_square, working_image
+from fastdup_dagster.images.working import WORKING_SIDE, opencv_alone, thumbnail, to_square, working_image
 
 __all__ = [
     "ADVANCED_NAMES",
@@ -21,6 +21,7 @@ __all__ = [
     "decode",
     "from_pillow",
     "geometry",
+    "opencv_alone",
     "pixel_hash",
     "read_bytes",
     "read_image",

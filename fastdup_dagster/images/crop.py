@@ -18,6 +18,8 @@ from fastdup_dagster.settings import Settings
 
 # Coordinates that were computed in float32 or written with few digits may stick out by this much, in pixels.
 _SLACK = 0.5
+# Sides of a rotated box come from its corners, 10 pixels as 9.9999999.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,8 @@ def crop(image: Decoded, box: Sequence[float], margins: Margins = NO_MARGINS) ->
     """
     height, width = image.pixels.shape[:2]
     points = corners(box)
-    across, down = _sides(points)
-    if min(across, down) < MIN_SIDE:
+    across, down = (float(box[2]), float(box[3])) if len(box) == 4 else _sides(points)
+    if min(across, down) < MIN_SIDE - (0 if len(box) == 4 else _ROUNDING):
         raise ImageError("BAD_BOUNDING_BOX", f"box of {across:g} x {down:g} pixels: under {MIN_SIDE} on a side")
     if (points < -_SLACK).any() or (points > np.array([width, height]) + _SLACK).any():
         raise ImageError("BAD_BOUNDING_BOX", f"box {list(box)} is not inside the image of {width} x {height} pixels")

@@ -22,6 +22,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 MIN_SIDE = 10
 MAX_PIXELS = 178_956_970
 _ORIENTATION_TAG = 0x0112
+_START_OF_SCAN = 0xDA
 _WIDTH_TAG, _HEIGHT_TAG = 256, 257
 _BITS_PER_SAMPLE_TAG = 258
 _SAMPLE_FORMAT_TAG = 339
@@ -144,17 +145,23 @@ def _rgb_of_cmyk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    start = data.find(b"Exif\x00\x00", 0, 65_536)
+    start = data.find(b"Exif\x00\x00", 0, _jpeg_header_end(data))
     if start < 0:
         return 1
     exif = Image.Exif()
     try:
         exif.load(data[start : start + 65_536])
         return int(exif.get(_ORIENTATION_TAG, 1))
-    except (SyntaxError, ValueError, TypeError, KeyError, OSError, IndexError):  # broken metadata, good pixels
+    except Exception:  # noqa: BLE001 - Pillow's readers raise struct.error and others on broken metadata, good pixels
         return 1
-    except Exception:  # noqa: BLE001 - Pillow's readers raise struct.error and others on broken metadata
-        return 1
+
+
+def _jpeg_header_end(data: bytes) -> int:
+    """Where the scan of a JPEG begins: metadata lie before it, however large a colour profile among them."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data) and data[at + 1] != _START_OF_SCAN:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -172,6 +179,8 @@ def _decode_other(data: bytes, max_pixels: int) -> Decoded:
         return _decode_pillow(data, max_pixels)
     except ImageError:
         raise
+    except MemoryError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError("IMAGE_TOO_LARGE", str(error)) from error
     except UnidentifiedImageError:
@@ -186,6 +195,9 @@ def _decode_other(data: bytes, max_pixels: int) -> Decoded:
 def _decode_pillow(data: bytes, max_pixels: int) -> Decoded:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         _register_heif()
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        # Pillow's limit is one for the process, and refuses twice of it: who asks for more here means it.
+        Image.MAX_IMAGE_PIXELS = max_pixels
     with Image.open(io.BytesIO(data)) as image:
         if image.format in _PROGRAMS:
             raise ImageError("UNSUPPORTED_FORMAT", f"{image.format} is a program that draws, not pixels")

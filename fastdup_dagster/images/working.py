@@ -1,6 +1,9 @@
-"""The one small square that statistics, thumbnail and model share."""
+"""The one small square that statistics, thumbnail and model share, and what the model takes of it."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -10,6 +13,8 @@ from fastdup_dagster.images.decode import Decoded
 from fastdup_dagster.schemas import THUMBNAIL_SIDE
 
 WORKING_SIDE = 224
+# Under this ratio of the sides an average is over little more than one pixel: it would blur and save no aliasing.
+_HARDLY_SMALLER = 1.25
 
 
 def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uint8]:
@@ -25,6 +30,19 @@ def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
+def model_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """`side` x `side` x 3 for a model: a small one of the working image, a large one of the image itself.
+
+    By area averaging, or bicubic where the working image is hardly larger.
+    """
+    if side <= WORKING_SIDE < max(pixels.shape[:2]):
+        pixels = to_square(pixels)
+    height, width = pixels.shape[:2]
+    if height >= side and width >= side and max(height, width) <= side * _HARDLY_SMALLER:
+        return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC)
+    return to_square(pixels, side)
+
+
 def working_image(image: Decoded) -> NDArray[np.uint8]:
     """What is measured: 224 x 224 x 3 if either true side is over 224, else the image itself."""
     return to_square(image.pixels) if max(image.width, image.height) > WORKING_SIDE else image.pixels
@@ -33,3 +51,14 @@ def working_image(image: Decoded) -> NDArray[np.uint8]:
 def thumbnail(working: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """16 x 16 x 3 by area averaging of the working image."""
     return to_square(working, THUMBNAIL_SIDE)
+
+
+@contextlib.contextmanager
+def opencv_alone() -> Iterator[None]:
+    """Runs OpenCV without threads of its own, which would only fight with the caller's; its setting is put back."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

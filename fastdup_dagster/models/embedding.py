@@ -12,15 +12,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from fastdup_dagster.images.working import to_square
+from fastdup_dagster.images.working import model_square
 from fastdup_dagster.models.session import open_session
 from fastdup_dagster.settings import BUNDLED_MODEL, Settings
 
 _DEFAULT_SIDE = 224
-# An image whose longer side is at most so long is enlarged to 96 pixels rather than 224: as right on CIFAR, at a fifth
-# of the cost (the figures are in docs/benchmarks.md).
-_TINY = 48
-_TINY_SIDE = 96
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 # (x / 255 - mean) / std per RGB channel. The means and deviations are those that the models' authors publish.
 _PREPROCESSING: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -40,7 +36,7 @@ class EmbeddingModel:
         name: short name.
         sha256: of the model file.
         width: length d of the vectors.
-        side: height and width of the images that it takes, in pixels; tiny ones may be taken smaller (`square`).
+        side: height and width of the images that it takes, in pixels.
     """
 
     def __init__(
@@ -50,13 +46,11 @@ class EmbeddingModel:
         sha256: str,
         output: str,
         preprocessing: str = "raw",
-        tiny_side: int | None = None,
     ) -> None:
         self._session = session
         self.name, self.sha256 = name, sha256
         self._output = output
         self._preprocessing = preprocessing
-        self._tiny_side = tiny_side
         model_input = session.get_inputs()[0]
         self._input = model_input.name
         self._channels_last, self.side = _layout(name, model_input.shape)
@@ -72,6 +66,11 @@ class EmbeddingModel:
         scaled = "" if self._preprocessing == "raw" else f"+{self._preprocessing}"
         return f"{self.name}@{self.sha256}{scaled}"
 
+    @property
+    def provider(self) -> str:
+        """The ONNX Runtime provider that serves it: another one gives other bits."""
+        return self._session.get_providers()[0]
+
     def describe(self) -> dict[str, Any]:
         """What there is to know about the model, as plain values."""
         return {
@@ -85,19 +84,18 @@ class EmbeddingModel:
         }
 
     def square(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """An image as `embed` takes it: side x side x 3; smaller for a tiny image, which holds no more detail.
+        """An image as `embed` takes it: side x side x 3.
 
         Args:
             pixels: H x W x 3, uint8, RGB.
         """
-        tiny = self._tiny_side is not None and max(pixels.shape[:2]) <= _TINY
-        return to_square(pixels, self._tiny_side if tiny and self._tiny_side else self.side)
+        return model_square(pixels, self.side)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Feature vectors, raw (not normalised).
 
         Args:
-            images: n x side x side x 3, uint8, RGB, all of one size, as `square` gives them.
+            images: n x side x side x 3, uint8, RGB, as `square` gives them.
 
         Returns:
             n x width, float32. A row does not depend on the other images of the call.
@@ -169,7 +167,7 @@ def _bundled(settings: Settings) -> EmbeddingModel:
         raise ValueError(f"bundled model {path}: sha256 {found} is not the recorded {record['sha256']}; reinstall")
     width = settings.d or (960 if settings.high_accuracy else 576)
     session = open_session(path, settings.providers)
-    return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}", tiny_side=_TINY_SIDE)
+    return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}")
 
 
 def _sha256(path: Path) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -35,7 +35,12 @@ BATCH = 8
 CHUNK = 32
 # A JPEG is decoded at the smallest DCT scale that keeps both sides at twice the working size: from there on
 # the area average differs little from that of the full image (the figures are in docs/statistics.md).
-DECODE_SIDE = 448
+DECODE_SIDE = 2 * WORKING_SIDE
+
+
+def decode_side(model: EmbeddingModel) -> int:
+    """The least side in pixels that a JPEG is decoded at: nobody gets it enlarged."""
+    return max(DECODE_SIDE, model.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,21 @@ def chunked(tasks: list[Task]) -> Iterator[list[Task]]:
 
 @dataclass
 class ChunkRows:
-    """The rows of a chunk, by table and position; or where a row with the same bytes already is."""
+    """What came of a chunk, by table and position.
+
+    Attributes:
+        size: tasks of the chunk.
+        rows: rows that were computed.
+        reused: file and row of a known row that was made from the same bytes.
+        copies: position of an image of this pass that has the same bytes, and so will have the same row.
+        inferred: images that went through the model.
+        nonfinite: images whose vector is of no use.
+    """
 
     size: int
     rows: dict[str, dict[int, dict[str, Any]]]
     reused: dict[str, dict[int, tuple[int, int]]]
+    copies: dict[str, dict[int, int]]
     inferred: int = 0
     nonfinite: int = 0
 
@@ -81,9 +96,10 @@ class ChunkRows:
 class _File:
     """One file, read when first asked for, and decoded at full size once for all crops of it."""
 
-    def __init__(self, uri: str, max_pixels: int) -> None:
+    def __init__(self, uri: str, max_pixels: int, min_side: int) -> None:
         self._uri = uri
         self._max_pixels = max_pixels
+        self._min_side = min_side
 
     @cached_property
     def data(self) -> bytes:
@@ -102,27 +118,34 @@ class _File:
 
     def reduced(self) -> Decoded:
         """The image at the smallest scale that serves."""
-        return decode(self.data, DECODE_SIDE, self._max_pixels)
+        return decode(self.data, self._min_side, self._max_pixels)
 
 
-@dataclass
 class _Batch:
-    """Squares of one size that wait for the model; the buffer is filled in place and handed over as it is."""
+    """Squares that wait for the model; the buffer is filled in place and handed over as it is."""
 
-    pixels: NDArray[np.uint8]
-    rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    def __init__(self, side: int) -> None:
+        self._pixels = np.empty((BATCH, side, side, 3), dtype=np.uint8)
+        self.rows: list[tuple[int, dict[str, Any]]] = []
 
-    @classmethod
-    def of(cls, side: int) -> _Batch:
-        """An empty one."""
-        return cls(np.empty((BATCH, side, side, 3), dtype=np.uint8))
+    @property
+    def is_full(self) -> bool:
+        """Whether it should go to the model now."""
+        return len(self.rows) == BATCH
 
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The squares, n x side x side x 3."""
+        return self._pixels[: len(self.rows)]
 
-_Batches = dict[int, _Batch]
+    def add(self, square: NDArray[np.uint8], position: int, row: dict[str, Any]) -> None:
+        """Appends an image and the row that its vector goes into."""
+        self._pixels[len(self.rows)] = square
+        self.rows.append((position, row))
 
 
 class DecodeWorker:
-    """Turns chunks of tasks into rows. Stateless between calls, so threads share one.
+    """Turns chunks of tasks into rows. Threads share one for a whole pass.
 
     Args:
         settings: what to compute.
@@ -135,46 +158,50 @@ class DecodeWorker:
         self._model = model
         self._known = known
         self._margins = Margins.of(settings)
+        # Which position computes the row of these bytes; `setdefault` is atomic, so threads need no lock.
+        self._owners: dict[tuple[str, str], int] = {}
 
     def __call__(self, tasks: Sequence[Task]) -> ChunkRows:
         """The rows of these tasks. An image that fails becomes a row with the reason."""
-        result = ChunkRows(len(tasks), {name: {} for name in self._known}, {name: {} for name in self._known})
-        batches: _Batches = {}
+        result = ChunkRows(len(tasks), *({name: {} for name in self._known} for _ in range(3)))
+        batch = _Batch(self._model.side)
         for uri, crops in itertools.groupby(tasks, key=lambda task: task.uri):
-            file = _File(uri, self._settings.max_pixels)
+            file = _File(uri, self._settings.max_pixels, decode_side(self._model))
             for task in crops:
                 try:
-                    self._one(task, file, batches, result)
+                    self._one(task, file, batch, result)
                 except ImageError as error:
-                    self._fail(task, error.code, str(error), result)
-                except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
-                    self._fail(task, "CORRUPT_IMAGE", f"{type(error).__name__}: {error}", result)
+                    self._fail(task, error.code, str(error), result, task.tables)
                 # Outside the try: an error of the model is nobody's broken image, it ends the pass.
-                for batch in batches.values():
-                    if len(batch.rows) == BATCH:
-                        self._embed(batch, result)
-        for batch in batches.values():
-            self._embed(batch, result)
+                if batch.is_full:
+                    self._embed(batch, result)
+        self._embed(batch, result)
         return result
 
-    def _one(self, task: Task, file: _File, batches: _Batches, result: ChunkRows) -> None:
+    def _one(self, task: Task, file: _File, batch: _Batch, result: ChunkRows) -> None:
         digest = file.content_hash
         if task.box is not None:
             digest = content_hash(f"{digest}:{geometry(task.box, self._margins)}".encode())
-        missing = set(task.tables)
+        missing = set()
         for name in task.tables:
             if (place := self._known[name].find_content(digest)) is not None:
                 result.reused[name][task.position] = place
-                missing.discard(name)
+            elif (owner := self._owners.setdefault((name, digest), task.position)) != task.position:
+                result.copies[name][task.position] = owner
+            else:
+                missing.add(name)
         if not missing:
             return
         try:
-            self._compute(task, file, digest, missing, batches, result)
+            self._compute(task, file, digest, missing, batch, result)
         except ImageError as error:
             self._fail(task, error.code, str(error), result, missing, digest, len(file.data))
+        except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
+            # Not the bytes' fault for certain (memory may have run out): a code that the next run tries again.
+            self._fail(task, "READ_ERROR", f"{type(error).__name__}: {error}", result, missing, digest, len(file.data))
 
     def _compute(
-        self, task: Task, file: _File, digest: str, tables: set[str], batches: _Batches, result: ChunkRows
+        self, task: Task, file: _File, digest: str, tables: set[str], batch: _Batch, result: ChunkRows
     ) -> None:
         image = file.reduced() if task.box is None else crop(file.full, task.box, self._margins)
         working = working_image(image)
@@ -193,17 +220,13 @@ class DecodeWorker:
                 **measured,
             }
         if "embeddings" in tables:
-            square = self._model.square(working if self._model.side == WORKING_SIDE else image.pixels)
-            if len(square) not in batches:
-                batches[len(square)] = _Batch.of(len(square))
-            batch = batches[len(square)]
-            batch.pixels[len(batch.rows)] = square
-            batch.rows.append((task.position, {"content_hash": digest, "model": self._model.id}))
+            square = self._model.square(working if self._model.side <= WORKING_SIDE else image.pixels)
+            batch.add(square, task.position, {"content_hash": digest, "model": self._model.id})
 
     def _embed(self, batch: _Batch, result: ChunkRows) -> None:
         if not batch.rows:
             return
-        vectors = self._model.embed(batch.pixels[: len(batch.rows)])
+        vectors = self._model.embed(batch.pixels)
         usable = np.all(np.isfinite(vectors), axis=1) & np.any(vectors, axis=1)
         for (position, row), vector, good in zip(batch.rows, vectors, usable, strict=True):
             if good:
@@ -221,11 +244,11 @@ class DecodeWorker:
         code: str,
         message: str,
         result: ChunkRows,
-        tables: set[str] | frozenset[str] | None = None,
+        tables: Collection[str],
         digest: str | None = None,
         size: int | None = None,
     ) -> None:
-        for name in task.tables if tables is None else tables:
+        for name in tables:
             row: dict[str, Any] = {"error_code": code, "error": message, "content_hash": digest}
             row |= {"model": self._model.id} if name == "embeddings" else {"file_size": size}
             result.rows[name][task.position] = row

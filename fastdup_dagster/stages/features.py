@@ -12,23 +12,23 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fastdup_dagster.images import opencv_alone
 from fastdup_dagster.models import EmbeddingModel
-from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
+from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked
+from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked, decode_side
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
-RECIPE_VERSION = "2"
+RECIPE_VERSION = "3"
 # A part is written once a second at first, and after 1 % of the time that the pass has run: a kill costs no more
 # than that, and a long pass does not leave a heap of small files. The rows bound memory.
 _PART_SECONDS = 1.0
@@ -106,17 +106,14 @@ class _TablePlan:
     file: NDArray[np.int32]
     row: NDArray[np.int64]
     pending: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    copies: dict[int, int] = field(default_factory=dict)
 
     def flush(self) -> None:
         """Writes the pending rows as a part file."""
         if not self.pending:
             return
-        frame = self.schema.frame(
-            pl.DataFrame(
-                [{"index": position, **row} for position, row in self.pending],
-                schema={c.name: c.polars_dtype for c in self.schema.columns},
-            )
-        )
+        rows = [{"index": position, **row} for position, row in self.pending]
+        frame = self.schema.frame(pl.DataFrame([_series(column, rows) for column in self.schema.columns]))
         path = self.parts / f"part-{uuid.uuid4().hex}.parquet"
         temporary = path.with_suffix(".tmp")
         # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
@@ -127,6 +124,20 @@ class _TablePlan:
         for row, (position, _) in enumerate(self.pending):
             self.file[position], self.row[position] = number, row
         self.pending.clear()
+
+
+def _series(column: Column, rows: Sequence[dict[str, Any]]) -> pl.Series:
+    """One column of rows. Arrays go in as one block: row by row, polars would look at each number."""
+    values = [row.get(column.name) for row in rows]
+    dtype = column.polars_dtype
+    if not isinstance(dtype, pl.Array):
+        return pl.Series(column.name, values, dtype=dtype)
+    there = np.array([value is not None for value in values])
+    block = np.zeros((len(values), *dtype.shape), dtype=column.dtype.value_type.to_pandas_dtype())
+    if there.any():
+        block[there] = [value for value in values if value is not None]
+    series = pl.Series(column.name, block, dtype=dtype)
+    return series if there.all() else series.zip_with(pl.Series(there), pl.Series(column.name, [None], dtype=dtype))
 
 
 def compute_features(
@@ -156,6 +167,8 @@ def compute_features(
     """
     started = time.perf_counter()
     parts = store.staging(_STAGE, key)
+    if recompute:
+        remove_tree(parts)
     plans = {name: _plan(name, manifest, settings, model, store, key, recompute) for name in tables}
     failed = manifest["error_code"].is_not_null().to_numpy()
     tasks = [task for task in _tasks(manifest, plans) if not failed[task.position]]
@@ -176,7 +189,7 @@ def compute_features(
             computed=counts.computed,
             inferred=counts.inferred,
             reused=reused + counts.reused,
-            invalid=_invalid(next(iter(staged.values())), manifest),
+            invalid=_invalid(staged.values(), manifest),
             nonfinite=counts.nonfinite,
             width=model.width,
             seconds=time.perf_counter() - started,
@@ -191,10 +204,12 @@ def compute_features(
 def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     """What decides a row besides the image itself: 32 hex digits."""
     names = ["max_pixels", "augmentation_horiz", "augmentation_vert", "augmentation_additive_margin"]
+    made_by = [str(decode_side(model))]
     if table == "img_stats":
         names += ["run_stats", "run_advanced_stats"]
-    made_by = model.id if table == "embeddings" else ""
-    text = "\0".join([RECIPE_VERSION, table, settings.fingerprint(*names), made_by])
+    else:
+        made_by += [model.id, model.provider]
+    text = "\0".join([RECIPE_VERSION, table, settings.fingerprint(*names), *made_by])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -214,7 +229,10 @@ def _plan(
     published = [] if recompute or not store.exists(name, key) else [store.path(name, key)]
     rows = ReusableRows(schema, made_by, [*published, *sorted(parts.glob("part-*.parquet"))])
     keys = source_keys(manifest, made_by)
-    return _TablePlan(schema, keys, rows, parts, *rows.find(keys))
+    file, row = rows.find(keys)
+    # What the listing refuses now has no row, whatever an earlier listing made of the same file.
+    file[manifest["error_code"].is_not_null().to_numpy()] = NOWHERE
+    return _TablePlan(schema, keys, rows, parts, file, row)
 
 
 def _tasks(manifest: pl.DataFrame, plans: dict[str, _TablePlan]) -> Iterator[Task]:
@@ -239,10 +257,8 @@ def _run(
     counts = _Counts()
     done = 0
     started = flushed = time.monotonic()
-    # Workers are the parallelism; threads inside OpenCV would only fight with them.
-    cv2.setNumThreads(1)
     chunks = chunked(tasks)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+    with opencv_alone(), ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         running: deque[Future[ChunkRows]] = deque(
             pool.submit(worker, chunk) for chunk in itertools.islice(chunks, 2 * threads)
         )
@@ -264,13 +280,23 @@ def _run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    _share(plans)
     return counts
+
+
+def _share(plans: dict[str, _TablePlan]) -> None:
+    """Gives images that are copies of others of this pass the place of their row."""
+    for plan in plans.values():
+        plan.flush()
+        for position, owner in plan.copies.items():
+            plan.file[position], plan.row[position] = plan.file[owner], plan.row[owner]
 
 
 def _record(result: ChunkRows, plans: dict[str, _TablePlan], counts: _Counts) -> None:
     for name, plan in plans.items():
         for position, (file, row) in result.reused[name].items():
             plan.file[position], plan.row[position] = file, row
+        plan.copies |= result.copies[name]
         for position, values in result.rows[name].items():
             plan.pending.append((position, {**values, "source_key": plan.keys[position]}))
     computed = set().union(*(rows.keys() for rows in result.rows.values()))
@@ -322,8 +348,11 @@ def _flagged(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     )
 
 
-def _invalid(staged: StagedTable, manifest: pl.DataFrame) -> pl.DataFrame:
-    bad = staged.scan().filter(pl.col("error_code").is_not_null()).select("index", "error_code", "error").collect()
+def _invalid(staged: Iterable[StagedTable], manifest: pl.DataFrame) -> pl.DataFrame:
+    """What cannot be used, by either table: one row an instance."""
+    found = [table.scan().filter(pl.col("error_code").is_not_null()) for table in staged]
+    bad = pl.concat([rows.select("index", "error_code", "error") for rows in found]).unique("index", keep="first")
+    bad = bad.sort("index").collect()
     return bad.join(manifest.select("index", "filename"), on="index", how="left", maintain_order="left").select(
         "index", "filename", "error_code", "error"
     )

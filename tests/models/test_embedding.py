@@ -22,7 +22,7 @@ TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": 
 MakeModel = Callable[..., Path]
 
 
-def picture(seed: int, side: int = 224) -> np.ndarray:
+def picture(seed: int, side: int = 192) -> np.ndarray:
     patches = np.random.default_rng(seed).integers(0, 255, (seed % 5 + 2, 5, 3), dtype=np.uint8)
     return cv2.resize(patches, (side, side), interpolation=cv2.INTER_CUBIC)
 
@@ -68,7 +68,7 @@ def own(path: Path, **settings: object) -> EmbeddingModel:
 
 def test_the_bundled_model_is_576_wide_and_960_on_request(model: EmbeddingModel) -> None:
     images = np.stack([picture(1)])
-    assert (model.width, model.side, model.embed(images).shape) == (576, 224, (1, 576))
+    assert (model.width, model.side, model.embed(images).shape) == (576, 192, (1, 576))
     wide = load_model(settings_from({"high_accuracy": True}))
     assert wide.width == load_model(settings_from({"d": 960})).width == 960
     assert wide.embed(images).dtype == np.float32
@@ -241,7 +241,6 @@ def test_a_provider_that_is_not_installed_is_answered_with_the_remedy(
         own(make_model(), providers=(provider,))
 
 
-@pytest.mark.xfail(strict=True, reason="images up to 48 pixels are embedded at 96: no neighbours of larger copies")
 def test_a_picture_is_as_near_to_its_copy_one_pixel_larger_at_any_size(model: EmbeddingModel) -> None:
     def cosine(seed: int, side: int) -> float:
         pictures = [
@@ -251,4 +250,4 @@ def test_a_picture_is_as_near_to_its_copy_one_pixel_larger_at_any_size(model: Em
         return float(first @ second / np.linalg.norm(first) / np.linalg.norm(second))
 
     for seed in range(5):
-        assert min(cosine(seed, side) for side in (40, 47, 48, 49, 60)) > 0.9
+        assert min(cosine(seed, side) for side in (30, 47, 48, 49, 60, 191, 192, 223, 224, 239, 240, 300)) > 0.9

@@ -498,8 +498,12 @@ def test_an_unexpected_error_costs_its_own_row_only(
     fresh = Bench(tmp_path / "images", TableStore(tmp_path / "store"), done.model)
     assert fresh.run().inferred == 5
     for name in FEATURE_TABLES:
-        assert fresh.table(name)["error_code"].to_list() == [None, None, "CORRUPT_IMAGE", None, None, None]
+        assert fresh.table(name)["error_code"].to_list() == [None, None, "READ_ERROR", None, None, None]
         assert "KeyError: 'surprise'" in fresh.table(name)["error"][2]
+    monkeypatch.undo()
+    again = fresh.run()
+    assert again.inferred == 1  # it may not have been the bytes' fault
+    assert again.invalid.is_empty()
 
 
 def test_a_published_table_that_is_broken_or_of_older_columns_is_computed_anew(bench: Bench) -> None:
