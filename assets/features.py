@@ -98,7 +98,10 @@ def _checks(
     outcomes = gx.check(joined, table, key, expectations.images_and_rows(settings))
     if table == "embeddings":
         return [*outcomes, array_checks.finite_vectors(staged.path, done.summary.width, manifest, key)]
-    return [*outcomes, *gx.check(staged.scan().drop("thumbnail").collect(), table, key, expectations.img_stats())]
+    stats = staged.scan().collect()
+    outcomes += gx.check(stats, table, key, expectations.img_stats())
+    valid = array_checks.of_valid_images(stats)
+    return outcomes + gx.check(valid, table, key, expectations.complete_img_stats(settings))
 
 
 def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.stages.published import manifest_of
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables, render_dataset_report
 from fastdup_dagster.stages.split_leakage import leak_rates
 from fastdup_dagster.storage import TableStore
@@ -252,13 +253,21 @@ def _report(
 
 
 def read_split(store: TableStore, key: str) -> SplitTables:
-    """The published tables of a split."""
+    """The published tables of a split.
+
+    Raises:
+        MixedTablesError: if another run has published half of its own meanwhile.
+    """
+    stats, embeddings = store.read("img_stats", key), store.read("embeddings", key, _WITHOUT_VECTORS)
     return SplitTables(
-        manifest=store.read("image_manifest", key),
-        img_stats=store.read("img_stats", key),
+        manifest=manifest_of(store, key, img_stats=stats, embeddings=embeddings),
+        img_stats=stats,
         knn_graph=store.read("knn_graph", key),
         similarity=store.read("similarity", key),
         outliers=store.read("outliers", key),
         components=store.read("components", key),
-        embeddings=store.read("embeddings", key, ["index", "error_code", "error"]),
+        embeddings=embeddings,
     )
+
+
+_WITHOUT_VECTORS = ("index", "error_code", "error", "source_key")
