@@ -73,9 +73,13 @@ def features(
     wanted = [table for table in FEATURE_TABLES if table in selected]
     settings = datasets.settings(key)
     report = progress.track(context, "features")
-    with compute_features(
-        image_manifest, settings, model.load(settings), store.of(key), key, wanted, report, config.recompute
-    ) as done:
+    of = store.of(key)
+    with (
+        of.lock("features", key),
+        compute_features(
+            image_manifest, settings, model.load(settings), of, key, wanted, report, config.recompute
+        ) as done,
+    ):
         yield from gate(
             context, pages, [o for t in wanted for o in _checks(t, done, image_manifest, key, settings, gx)]
         )

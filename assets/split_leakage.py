@@ -64,7 +64,7 @@ def split_leakage(
         metadata={
             **rows(frame.height),
             "compared": ", ".join(manifests) or "none",
-            "notes": "; ".join(f"{split} is not compared: {why}" for split, why in left_out.items()),
+            **({"notes": "; ".join(f"{s} is not compared: {why}" for s, why in left_out.items())} if left_out else {}),
             "leak rates": records(rates.with_columns(pl.col(pl.Float64).round(4))) if rates.height else "none",
             "similarity across splits": histogram(frame["distance"], "similarity"),
             "worst pairs": worst_leaks(frame, manifests),

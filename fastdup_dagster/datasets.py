@@ -119,16 +119,6 @@ def datasets_path() -> Path:
     return Path(named).expanduser() if named else dagster_home() / "datasets.yaml"
 
 
-def load_datasets(path: Path | None = None) -> dict[str, DatasetEntry]:
-    """All data sets of the file; none if it is not there.
-
-    Raises:
-        DatasetsError: naming file, line and key.
-    """
-    path = path or datasets_path()
-    return {name: _entry(path, name, document) for document in (_read(path),) for name in document["datasets"]}
-
-
 def dataset_names(path: Path | None = None) -> list[str]:
     """The names in the file, whatever their entries look like.
 

@@ -50,13 +50,19 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def staged(self, key: str) -> Iterator[Path]:
-        """A folder for pages that are not published yet; removed at the end."""
-        folder = self.store.of(key).staging("galleries", key)
-        remove_tree(folder)
-        try:
-            yield folder / "pages"
-        finally:
+        """A folder for pages that are not published yet; removed at the end.
+
+        Raises:
+            BusyError: if another run makes pages of the same partition.
+        """
+        store = self.store.of(key)
+        folder = store.staging("galleries", key)
+        with store.lock("galleries", key):
             remove_tree(folder)
+            try:
+                yield folder / "pages"
+            finally:
+                remove_tree(folder)
 
     @staticmethod
     def publish(staged: Path, folder: Path) -> None:

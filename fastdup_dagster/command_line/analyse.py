@@ -43,6 +43,7 @@ class PartitionRun:
     errors: list[str]
     features: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
+    published: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -92,6 +93,7 @@ def analyse(
     overrides: Mapping[str, Any],
     recompute: bool = False,
     verbose: bool = False,
+    notes: Sequence[str] = (),
 ) -> Analysis:
     """Runs the splits one after another, then compares them, then writes report.html.
 
@@ -106,6 +108,7 @@ def analyse(
         overrides: settings of this process alone.
         recompute: reuse no published row.
         verbose: Dagster's own log, too.
+        notes: of the plan, for the report.
     """
     datasets = DatasetsResource(overrides=dict(overrides))
     loggers = {"live": display_logger(display), "console": dg.colored_console_logger}
@@ -120,7 +123,7 @@ def analyse(
     leakage = None
     if len(entry.splits) > 1:
         leakage = _run(defs, instance, "analyse_dataset", name, _log_config(name, verbose))
-    report = _report(name, entry, datasets, runs, leakage)
+    report = _report(name, entry, datasets, runs, leakage, notes)
     page = TableStore(entry.store_root()).pages(name) / "report.html"
     return Analysis(name, runs, leakage, report, render_dataset_report(page, report))
 
@@ -161,7 +164,8 @@ def _run(
         checks=checks,
         errors=[] if gated else _errors(result),
         features={name: metadata["embeddings"][name] for name in _COUNTED if name in metadata.get("embeddings", {})},
-        notes=str(metadata.get("image_manifest", {}).get("notes", "")),
+        notes=str(metadata.get("image_manifest", metadata.get("split_leakage", {})).get("notes", "")),
+        published=frozenset(metadata),
     )
 
 
@@ -224,17 +228,21 @@ def _report(
     datasets: DatasetsResource,
     runs: Mapping[str, PartitionRun],
     leakage: PartitionRun | None,
+    notes: Sequence[str],
 ) -> DatasetReport:
     settings = datasets.settings(name)
     store = TableStore(entry.store_root())
     tables = {
-        split: read_split(store, partition_key(name, split)) if run.success else None for split, run in runs.items()
+        split: read_split(store, partition_key(name, split)) if run.published >= _SUMMARISED else None
+        for split, run in runs.items()
     }
     done = [split for split, found in tables.items() if found is not None]
     leaks = store.read("split_leakage", name) if leakage and leakage.success and len(done) > 1 else None
     if leaks is not None:  # pairs with splits that were not part of this run have no pictures here
         leaks = leaks.filter(pl.col("split_from").is_in(done) & pl.col("split_to").is_in(done))
     sizes = {split: t.img_stats["error_code"].null_count() for split, t in tables.items() if t is not None}
+    every = [*runs.values(), *([leakage] if leakage else [])]
+    shown = [split for split in done if "galleries" in runs[split].published]
     return DatasetReport(
         name=name,
         splits=tables,
@@ -242,14 +250,29 @@ def _report(
         model=ModelResource().load(settings).id,
         version=version("fastdup-dagster"),
         created=datetime.now(UTC),
-        checks=[check for run in (*runs.values(), *([leakage] if leakage else [])) for check in run.checks],
+        checks=[check for run in every for check in run.checks],
         leakage=leaks,
         leak_rates=None if leaks is None else leak_rates(leaks, sizes),
-        galleries={split: store.pages(partition_key(name, split)) for split in done},
+        galleries={split: store.pages(partition_key(name, split)) for split in shown},
         leaks_page=None if leaks is None else store.pages(name) / "_leaks" / "leaks.html",
-        notes=[f"{split}: {run.notes}" for split, run in runs.items() if run.notes]
-        + [f"{run.partition}: {error}" for run in runs.values() for error in run.errors],
+        notes=[*notes, *(f"{run.partition}: {run.notes}" for run in every if run.notes), *_compared(name, entry, runs)],
+        errors=[f"{run.partition}: {error}" for run in every for error in run.errors],
     )
+
+
+def _compared(name: str, entry: DatasetEntry, runs: Mapping[str, PartitionRun]) -> list[str]:
+    """Leaks are the data set's, whichever splits are run: said where they are not all."""
+    others = [split for split in entry.splits if split not in runs]
+    if not others:
+        return []
+    return [
+        f"Leaks are looked for among all splits of {name}, as they were published last: also {', '.join(others)}, "
+        "not part of this run"
+    ]
+
+
+# What the numbers of a split are counted from; where this run published them, a later failure does not hide them.
+_SUMMARISED = {"image_manifest", "embeddings", "img_stats", "knn_graph", "similarity", "outliers", "components"}
 
 
 def read_split(store: TableStore, key: str) -> SplitTables:

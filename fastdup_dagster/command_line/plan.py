@@ -145,7 +145,9 @@ def _new_entry(**values: Any) -> DatasetEntry:
     try:
         return DatasetEntry(**values)
     except ValidationError as error:
-        raise DatasetsError(f"{readable(error)} (settings are remembered; options go over them)") from error
+        raise DatasetsError(
+            f"{readable(error)} (settings are remembered; `NAME: null` in a --settings file forgets one)"
+        ) from error
 
 
 def _called(split: str, splits: Mapping[str, str]) -> str:
@@ -173,9 +175,10 @@ def _splits(path: Path, root: Path, wanted: Sequence[str], known: Mapping[str, s
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of `above` over those of `below`; the limits one by one."""
+    """Settings of `above` over those of `below`; the limits one by one. One that is null is forgotten."""
     limits = {**below.get("limits", {}), **above.get("limits", {})}
-    return {**below, **above, **({"limits": limits} if limits else {})}
+    both = {**below, **above, **({"limits": limits} if limits else {})}
+    return {name: value for name, value in both.items() if value is not None}
 
 
 def make_plan(

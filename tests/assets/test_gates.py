@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import fastdup_dagster
+from fastdup_dagster import storage
 from fastdup_dagster.assets import expectations, features, galleries
 from fastdup_dagster.assets.expectations import CHECKS
 from fastdup_dagster.assets.gates import gate
@@ -341,6 +342,21 @@ def test_every_check_has_its_defect_above():
     tried |= {"embeddings.share_of_unreadable", "img_stats.share_of_unreadable"}  # broken files
     tried |= {"image_manifest.has_rows", "galleries.pages_exist"}  # an empty folder, a missing page
     assert tried == {f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks}
+
+
+@pytest.mark.parametrize(("asset", "step"), [("embeddings", "features"), ("galleries", "galleries")])
+def test_a_step_that_another_run_is_working_on_is_refused_and_disturbs_nothing(project, monkeypatch, asset, step):
+    monkeypatch.setattr(storage, "_PATIENCE", 0.1)
+    working = project.store.staging(step, "pets/train", "parts", "part-1.parquet")
+    working.parent.mkdir(parents=True)
+    working.write_bytes(b"of the other run")
+    with project.store.lock(step, "pets/train"):
+        result = project.run("pets/train", asset)
+        assert not result.success
+        [event] = result.get_step_failure_events()
+        assert f"another run is working on {step} of 'pets/train'" in event.step_failure_data.error.to_string()
+        assert working.read_bytes() == b"of the other run"
+    assert project.run("pets/train", asset).success
 
 
 def test_a_failed_gate_is_not_tried_again(project):
