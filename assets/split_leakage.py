@@ -56,8 +56,8 @@ def split_leakage(
     leaks = flat(stage.worst_leaks(frame, rates, manifests, settings.limits.max_leak_share))
     share = replace(share, observed=stage.highest_rate(rates), bad_rows=None if share.passed else leaks)
     yield from gate(context, pages, [*outcomes, share])
-    folder = pages.leaks_folder(dataset)
-    render_leaks(frame, manifests, stats, folder, dataset, settings, home="../report.html", left_out=list(left_out))
+    with pages.leaks_folder(dataset) as folder:
+        render_leaks(frame, manifests, stats, folder, dataset, settings, home="../report.html", left_out=list(left_out))
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(SPLIT_LEAKAGE, frame)),

@@ -69,7 +69,10 @@ def main() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", help="Of the data set; by default the folder's name.")
 @click.option(
-    "--split", "splits", multiple=True, help="A split to run; by default all: sub-folders train, val, test, …"
+    "--split",
+    "splits",
+    multiple=True,
+    help="A split to run: a sub-folder, or `all` for the whole folder; by default every one called train, val, test, …",
 )
 @_setting_options
 @click.option(

@@ -25,7 +25,7 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.stages.published import manifest_of
+from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables, render_dataset_report
 from fastdup_dagster.stages.split_leakage import leak_rates
 from fastdup_dagster.storage import TableStore
@@ -232,10 +232,7 @@ def _report(
 ) -> DatasetReport:
     settings = datasets.settings(name)
     store = TableStore(entry.store_root())
-    tables = {
-        split: read_split(store, partition_key(name, split)) if run.published >= _SUMMARISED else None
-        for split, run in runs.items()
-    }
+    tables = {split: _tables(store, run) for split, run in runs.items()}
     done = [split for split, found in tables.items() if found is not None]
     leaks = store.read("split_leakage", name) if leakage and leakage.success and len(done) > 1 else None
     if leaks is not None:  # pairs with splits that were not part of this run have no pictures here
@@ -260,6 +257,17 @@ def _report(
     )
 
 
+def _tables(store: TableStore, run: PartitionRun) -> SplitTables | None:
+    if not run.published >= _SUMMARISED:
+        return None
+    try:
+        return read_split(store, run.partition)
+    except MixedTablesError as error:  # another run published meanwhile
+        run.success = False
+        run.errors.append(str(error))
+        return None
+
+
 def _compared(name: str, entry: DatasetEntry, runs: Mapping[str, PartitionRun]) -> list[str]:
     """Leaks are the data set's, whichever splits are run: said where they are not all."""
     others = [split for split in entry.splits if split not in runs]
@@ -272,7 +280,9 @@ def _compared(name: str, entry: DatasetEntry, runs: Mapping[str, PartitionRun]) 
 
 
 # What the numbers of a split are counted from; where this run published them, a later failure does not hide them.
-_SUMMARISED = {"image_manifest", "embeddings", "img_stats", "knn_graph", "similarity", "outliers", "components"}
+_SUMMARISED = frozenset(
+    {"image_manifest", "embeddings", "img_stats", "knn_graph", "similarity", "outliers", "components"}
+)
 
 
 def read_split(store: TableStore, key: str) -> SplitTables:

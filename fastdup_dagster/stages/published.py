@@ -7,6 +7,8 @@ of other images. `source_key` tells the two apart, since it holds a hash of each
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from fastdup_dagster.stages.reuse import source_keys
@@ -24,10 +26,16 @@ def made_from(manifest: pl.DataFrame, table: pl.DataFrame) -> bool:
         manifest: the table `image_manifest`.
         table: `embeddings` or `img_stats`, at least its `source_key`.
     """
-    if manifest.height != table.height:
-        return False
-    listed = source_keys(manifest, "")  # ":token"
-    return all(key.endswith(token) for key, token in zip(table["source_key"], listed, strict=True))
+    return _same(_tokens(manifest), table)
+
+
+def _tokens(manifest: pl.DataFrame) -> list[str]:
+    return source_keys(manifest, "")  # the key of a row without the recipe that it was made by
+
+
+def _same(tokens: Sequence[str], table: pl.DataFrame) -> bool:
+    keys = table["source_key"]
+    return len(tokens) == len(keys) and all(key.endswith(token) for key, token in zip(keys, tokens, strict=True))
 
 
 def check_together(key: str, manifest: pl.DataFrame, **tables: pl.DataFrame) -> None:
@@ -41,8 +49,9 @@ def check_together(key: str, manifest: pl.DataFrame, **tables: pl.DataFrame) -> 
     Raises:
         MixedTablesError: naming the table and what to do.
     """
+    tokens = _tokens(manifest)
     for name, table in tables.items():
-        if not made_from(manifest, table):
+        if not _same(tokens, table):
             raise MixedTablesError(
                 f"table {name!r} of {key!r} was made from another listing than the published image_manifest: the files "
                 "changed, and a gate or an interrupt stopped the run that followed. Run the split again, until its "

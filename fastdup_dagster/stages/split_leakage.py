@@ -113,12 +113,12 @@ def comparable(
 
 
 def highest_rate(rates: pl.DataFrame) -> str:
-    """The largest share of a split that stands in another one, in words: `20.0% of test (4 images), from train`."""
+    """The largest share of a split that stands in another one, in words."""
     ends = _by_split(rates).sort("rate", descending=True, nulls_last=True, maintain_order=True)
     if ends.is_empty():
         return "there are no two splits to compare"
     split, other, leaked, rate = ends.row(0)
-    return f"{rate:.1%} of {split} ({leaked:,} images) stand in {other} too"
+    return f"{rate:.1%} of {split} stands in {other} too ({leaked:,} {'image' if leaked == 1 else 'images'})"
 
 
 def worst_leaks(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -311,7 +313,7 @@ def test_a_leak_over_the_limit_stops_the_comparison(project):
     result = project.run("pets")
     evaluation = failed_checks(result)["split_leakage.share_of_leaked"]
     assert evaluation.metadata["limit"].value == "at most 5.0% of a split (limits.max_leak_share)"
-    assert evaluation.metadata["observed"].value == "20.0% of train (2 images) stand in test too"
+    assert evaluation.metadata["observed"].value == "20.0% of train stands in test too (2 images)"
     rows = [record.data for record in evaluation.metadata["bad rows"].records]
     assert {(row["file_from"], row["file_to"]) for row in rows} == {
         ("leak.jpg", "copy.jpg"),
@@ -357,6 +359,23 @@ def test_a_step_that_another_run_is_working_on_is_refused_and_disturbs_nothing(p
         assert f"another run is working on {step} of 'pets/train'" in event.step_failure_data.error.to_string()
         assert working.read_bytes() == b"of the other run"
     assert project.run("pets/train", asset).success
+
+
+def test_two_comparisons_of_a_data_set_at_once_wait_for_one_another(project, monkeypatch):
+    monkeypatch.setattr(storage, "_PATIENCE", 0.1)
+    held = threading.Event()
+
+    def hold() -> None:
+        with project.store.lock("split_leakage", "pets"):
+            held.set()
+            time.sleep(storage._PATIENCE + 1)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(10)
+    assert project.run("pets").success
+    assert not other.is_alive()
+    other.join()
 
 
 def test_a_failed_gate_is_not_tried_again(project):
