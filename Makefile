@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TYPED  := build/typed
 
-.PHONY: help demo test test-slow lint format dev wheel clean
+.PHONY: help demo test lint format dev wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,10 +21,7 @@ demo: $(READY)  ## make a data set with planted defects, find them, print plante
 	$(BIN)/fastdup-dagster demo
 
 test: $(READY)  ## the test suite
-	$(BIN)/python -m pytest -m 'not slow'
-
-test-slow: $(READY)  ## tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(READY)  ## formatting, lint rules, strict types
 	$(BIN)/ruff format --check .

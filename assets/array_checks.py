@@ -28,6 +28,24 @@ def against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.DataFrame
     return joined.select("index", "image", "filename", "error_code", "error")
 
 
+def with_known(frame: pl.DataFrame, ids: pl.Series, *columns: str) -> pl.DataFrame:
+    """The rows with a column `known`: whether all of these columns hold ids of the table's images.
+
+    Args:
+        frame: rows of any table.
+        ids: of the images that may be named.
+        columns: that hold ids.
+    """
+    known = [pl.col(column).is_in(ids.unique().implode()).fill_null(False) for column in columns]
+    return frame.with_columns(pl.all_horizontal(known).alias("known"))
+
+
+def of_valid_images(stats: pl.DataFrame) -> pl.DataFrame:
+    """Rows of img_stats that have to be complete, with a column `has_thumbnail` in place of the thumbnail."""
+    valid = stats.filter(pl.col("error_code").is_null())
+    return valid.with_columns(pl.col("thumbnail").is_not_null().alias("has_thumbnail")).drop("thumbnail")
+
+
 def finite_vectors(path: Path, width: int, manifest: pl.DataFrame, partition: str) -> CheckOutcome:
     """Checks the vectors of an embeddings table as they stand in its file, block by block.
 

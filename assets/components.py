@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
 from fastdup_dagster.assets.partitions import SPLITS
@@ -33,9 +34,11 @@ def components(
 ) -> Iterator[Result]:
     """Connected components of the edges at or over cc_threshold: clusters of two images or more."""
     key = context.partition_key
-    frame = stage.components(knn_graph, datasets.settings(key))
+    settings = datasets.settings(key)
+    frame = stage.components(knn_graph, settings)
     counted = frame.with_columns(pl.len().over("component_id").cast(pl.Int64).alias("members"))
-    yield from gate(context, pages, gx.check(counted, "components", key, expectations.components()))
+    told = with_known(counted, knn_graph["from"], "index")
+    yield from gate(context, pages, gx.check(told, "components", key, expectations.components(settings)))
     sizes = frame.unique("component_id")["count"]
     yield dg.Output(
         frame,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastdup_dagster.schemas import ERROR_CODES
+from fastdup_dagster.schemas import ADVANCED_STATISTICS, ERROR_CODES
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.stages.summary import KINDS
@@ -30,24 +30,29 @@ CHECKS: dict[str, dict[str, str]] = {
         "share_of_unreadable": "the share of broken images is within limits.max_invalid_share",
         "one_row_per_image": "every row of the manifest has its row, and there are no others",
         "values_in_range": "sizes and statistics are within what they can be",
+        "values_present": "each valid image has its hashes, its size and the statistics that were asked for",
     },
     "knn_graph": {
         "edge_count": "n * min(k, n - 1) edges, as many for each image, no edge twice",
         "no_self_edges": "no image is its own neighbour",
+        "known_images": "edges join valid images of the split",
         "similarity_range": "similarities are within what the metric gives",
     },
     "similarity": {
         "over_threshold": "similarities are over the threshold",
         "sorted": "most alike first",
-        "known_pairs": "no image is paired with itself, and the kind is a known one",
+        "known_pairs": "a pair joins two different valid images of the split, and its kind is a known one",
     },
     "outliers": {
         "least_alike_first": "similarities rise and ranks count from 1",
         "one_row_per_outlier": "an image is named once, and not more rows than outlier_percentile allows",
+        "known_images": "outliers and their nearest are valid images of the split",
     },
     "components": {
         "sizes_add_up": "count is the number of the component's rows, at least 2",
         "one_component_per_image": "an image is in one component at most",
+        "known_images": "members are valid images of the split",
+        "similarity_range": "lowest, mean and highest similarity are within what the metric gives",
     },
     "galleries": {
         "pages_exist": "every page is there and is not empty",
@@ -61,6 +66,7 @@ CHECKS: dict[str, dict[str, str]] = {
 }
 
 _ROUNDING = 1e-5  # float32 cosines of equal vectors reach 1.0000002
+_SHARE_ROUNDING = 1e-9  # 1 - 0.41 is a little over 59 of 100
 
 
 def _gx() -> Any:
@@ -73,12 +79,22 @@ def _about(check: str, limit: str) -> dict[str, Any]:
     return {"meta": {"check": check}, "description": limit}
 
 
-def _similarities(check: str, settings: Settings) -> Any:
+def _there(column: str, check: str) -> Any:
+    """An expectation of its own, since all the others pass over a null and over NaN."""
+    return _gx().ExpectColumnValuesToNotBeNull(column=column, **_about(check, f"{column} is a value"))
+
+
+def _known(check: str, of: str = "valid images of the split") -> Any:
+    return _gx().ExpectColumnValuesToBeInSet(column="known", value_set=[True], **_about(check, f"ids of {of}"))
+
+
+def _similarities(check: str, settings: Settings, column: str = "distance") -> list[Any]:
     low = -1.0 if settings.distance == "cosine" else 0.0
-    limit = f"{low:g} <= distance <= 1"
-    return _gx().ExpectColumnValuesToBeBetween(
-        column="distance", min_value=low - _ROUNDING, max_value=1 + _ROUNDING, **_about(check, limit)
+    limit = f"{low:g} <= {column} <= 1"
+    between = _gx().ExpectColumnValuesToBeBetween(
+        column=column, min_value=low - _ROUNDING, max_value=1 + _ROUNDING, **_about(check, limit)
     )
+    return [_there(column, check), between]
 
 
 def image_manifest() -> list[Any]:
@@ -91,6 +107,7 @@ def image_manifest() -> list[Any]:
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=1, **_about("has_rows", "at least 1 row")),
         *unique,
+        *(_there(column, "unique_ids") for column in ("index", "instance_id", "filename")),
         gxe.ExpectColumnValuesToBeInSet(
             column="error_code", value_set=list(ERROR_CODES), **_about("known_error_codes", "codes of ERROR_CODES")
         ),
@@ -111,7 +128,7 @@ def images_and_rows(settings: Settings) -> list[Any]:
     return [
         gxe.ExpectColumnValuesToBeNull(
             column="error_code",
-            mostly=1 - share,
+            mostly=max(0.0, 1 - share - _SHARE_ROUNDING),
             **_about("share_of_unreadable", f"at most {share:.1%} of the images (limits.max_invalid_share)"),
         ),
         gxe.ExpectColumnValuesToNotBeNull(column="index", **about),
@@ -145,8 +162,21 @@ def img_stats() -> list[Any]:
     ]
 
 
+def complete_img_stats(settings: Settings) -> list[Any]:
+    """Suite of `array_checks.of_valid_images`: what no valid image may lack."""
+    there = ["content_hash", "pixel_hash", "format", "img_w", "img_h", "file_size"]
+    if settings.run_stats:
+        there += ["unique", "blur", "mean", "min", "max", "stdv", "contrast", "is_blurry", "is_dark", "is_bright"]
+        there += [column.name for column in ADVANCED_STATISTICS] if settings.run_advanced_stats else []
+    check = "values_present"
+    thumbnail = _gx().ExpectColumnValuesToBeInSet(
+        column="has_thumbnail", value_set=[True], **_about(check, "thumbnail is a value")
+    )
+    return [*(_there(column, check) for column in there), thumbnail]
+
+
 def knn_graph(images: int, settings: Settings) -> list[Any]:
-    """Suite of the graph over `images` valid images."""
+    """Suite of the graph over `images` valid images, with a column `known` (`array_checks.with_known`)."""
     gxe = _gx()
     each = max(0, min(settings.nearest_neighbors_k, images - 1))
     count = _about("edge_count", f"{images:,} images with {each} edges each: {images * each:,} edges")
@@ -158,12 +188,14 @@ def knn_graph(images: int, settings: Settings) -> list[Any]:
         gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord(
             column_list=["from", "to"], **_about("no_self_edges", "from differs from to")
         ),
-        _similarities("similarity_range", settings),
+        _there("rank", "edge_count"),
+        _known("known_images"),
+        *_similarities("similarity_range", settings),
     ]
 
 
 def similarity(settings: Settings) -> list[Any]:
-    """Suite of the pairs over the threshold."""
+    """Suite of the pairs over the threshold, with a column `known` (`array_checks.with_known`)."""
     gxe = _gx()
     threshold = settings.threshold
     return [
@@ -174,44 +206,50 @@ def similarity(settings: Settings) -> list[Any]:
             max_value=1 + _ROUNDING,
             **_about("over_threshold", f"{threshold:g} < distance <= 1"),
         ),
+        _there("distance", "over_threshold"),
         gxe.ExpectColumnValuesToBeDecreasing(column="distance", **_about("sorted", "distance never rises")),
         gxe.ExpectSelectColumnValuesToBeUniqueWithinRecord(
             column_list=["from", "to"], **_about("known_pairs", "from differs from to")
         ),
-        _kinds("known_pairs"),
+        _known("known_pairs"),
+        *_kinds("known_pairs"),
     ]
 
 
-def _kinds(check: str) -> Any:
-    return _gx().ExpectColumnValuesToBeInSet(
+def _kinds(check: str) -> list[Any]:
+    among = _gx().ExpectColumnValuesToBeInSet(
         column="kind", value_set=list(KINDS), **_about(check, f"kind is one of {', '.join(KINDS)}")
     )
+    return [_there("kind", check), among]
 
 
 def outliers(edges: int, settings: Settings) -> list[Any]:
-    """Suite of the outliers of a graph with that many edges."""
+    """Suite of the outliers of a graph with that many edges; `row` counts from 1, `known` is of `with_known`."""
     gxe = _gx()
     most = max(1, int(settings.outlier_percentile * edges))
     order, once = "least_alike_first", "one_row_per_outlier"
     return [
         gxe.ExpectColumnValuesToBeIncreasing(column="distance", **_about(order, "distance never falls")),
+        *_similarities(order, settings),
         gxe.ExpectColumnPairValuesToBeEqual(column_A="rank", column_B="row", **_about(order, "rank 1, 2, 3, …")),
         gxe.ExpectColumnValuesToBeUnique(column="outlier", **_about(once, "each image once")),
         gxe.ExpectTableRowCountToBeBetween(min_value=0, max_value=most, **_about(once, f"at most {most:,} rows")),
+        _known("known_images"),
     ]
 
 
-def components() -> list[Any]:
-    """Suite of the components, with a column `members`: rows of the same component."""
+def components(settings: Settings) -> list[Any]:
+    """Suite of the components; `members`: rows of the same component, `known` is of `array_checks.with_known`."""
     gxe = _gx()
+    sizes, values = "sizes_add_up", "similarity_range"
     return [
         gxe.ExpectColumnPairValuesToBeEqual(
-            column_A="count", column_B="members", **_about("sizes_add_up", "count equals the component's rows")
+            column_A="count", column_B="members", **_about(sizes, "count equals the component's rows")
         ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="count", min_value=2, **_about("sizes_add_up", "2 or more images a component")
-        ),
+        gxe.ExpectColumnValuesToBeBetween(column="count", min_value=2, **_about(sizes, "2 or more images a component")),
         gxe.ExpectColumnValuesToBeUnique(column="index", **_about("one_component_per_image", "each image once")),
+        _known("known_images"),
+        *(e for name in ("min", "mean", "max") for e in _similarities(values, settings, f"{name}_distance")),
     ]
 
 
@@ -245,10 +283,10 @@ def split_leakage(splits: Sequence[str], settings: Settings) -> list[Any]:
         ),
         gxe.ExpectColumnValuesToBeInSet(column="split_from", value_set=list(splits), **_about(cross, named)),
         gxe.ExpectColumnValuesToBeInSet(column="split_to", value_set=list(splits), **_about(cross, named)),
-        gxe.ExpectColumnValuesToBeInSet(column="known", value_set=[True], **_about(cross, "ids of valid images")),
-        _kinds(cross),
+        _known(cross, "valid images"),
+        *_kinds(cross),
         gxe.ExpectColumnValuesToBeDecreasing(column="distance", **_about("similarity_range", "distance never rises")),
-        _similarities("similarity_range", settings),
+        *_similarities("similarity_range", settings),
     ]
 
 
@@ -256,7 +294,9 @@ def leak_rates(settings: Settings) -> list[Any]:
     """Suite of the leak rates per pair of splits."""
     share = settings.limits.max_leak_share
     about = _about("share_of_leaked", f"at most {share:.1%} of a split (limits.max_leak_share)")
-    return [
-        _gx().ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=share, **about)
-        for column in ("rate_from", "rate_to")
+    sides = ("rate_from", "rate_to")
+    within = [
+        _gx().ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=share + _SHARE_ROUNDING, **about)
+        for column in sides
     ]
+    return [*within, *(_there(column, "share_of_leaked") for column in sides)]

@@ -73,9 +73,13 @@ def features(
     wanted = [table for table in FEATURE_TABLES if table in selected]
     settings = datasets.settings(key)
     report = progress.track(context, "features")
-    with compute_features(
-        image_manifest, settings, model.load(settings), store.of(key), key, wanted, report, config.recompute
-    ) as done:
+    of = store.of(key)
+    with (
+        of.lock("features", key),
+        compute_features(
+            image_manifest, settings, model.load(settings), of, key, wanted, report, config.recompute
+        ) as done,
+    ):
         yield from gate(
             context, pages, [o for t in wanted for o in _checks(t, done, image_manifest, key, settings, gx)]
         )
@@ -98,7 +102,10 @@ def _checks(
     outcomes = gx.check(joined, table, key, expectations.images_and_rows(settings))
     if table == "embeddings":
         return [*outcomes, array_checks.finite_vectors(staged.path, done.summary.width, manifest, key)]
-    return [*outcomes, *gx.check(staged.scan().drop("thumbnail").collect(), table, key, expectations.img_stats())]
+    stats = staged.scan().collect()
+    outcomes += gx.check(stats, table, key, expectations.img_stats())
+    valid = array_checks.of_valid_images(stats)
+    return outcomes + gx.check(valid, table, key, expectations.complete_img_stats(settings))
 
 
 def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fastdup_dagster.resources.great_expectations import GreatExpectationsResour
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.stages.galleries import SplitTables, render_galleries
+from fastdup_dagster.stages.published import check_together
 from fastdup_dagster.stages.summary import SplitSummary, summarise
 from fastdup_dagster.storage import table_digest
 
@@ -40,6 +41,7 @@ def galleries(
 ) -> Iterator[Result]:
     """HTML pages that show what was found; they need nothing but the images folder beside them."""
     key = context.partition_key
+    check_together(key, image_manifest, img_stats=img_stats)
     tables = SplitTables(image_manifest, img_stats, knn_graph, similarity, outliers, components)
     summary = summarise(tables)
     with pages.staged(key) as staged:

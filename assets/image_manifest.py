@@ -48,6 +48,6 @@ def image_manifest(
             "invalid in the listing": frame["error_code"].count(),
             "MB": round(float(frame["file_size"].sum()) / 1e6, 1),
             "file size, log10 of bytes": histogram(frame["file_size"].cast(pl.Float64).log10(), "file sizes"),
-            "notes": "; ".join(listing.notes) or "nothing was left out",
+            **({"notes": "; ".join(listing.notes)} if listing.notes else {}),
         },
     )

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
 from fastdup_dagster.assets.partitions import SPLITS
@@ -35,8 +36,10 @@ def knn_graph(
     key = context.partition_key
     settings = datasets.settings(key)
     frame = stage.knn_graph(embeddings, settings)
-    images = embeddings["embedding"].count()
-    yield from gate(context, pages, gx.check(frame, "knn_graph", key, expectations.knn_graph(images, settings)))
+    valid = embeddings.filter(pl.col("embedding").is_not_null())["index"]
+    images = len(valid)
+    told = with_known(frame, valid, "from", "to")
+    yield from gate(context, pages, gx.check(told, "knn_graph", key, expectations.knn_graph(images, settings)))
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(KNN_GRAPH, frame)),

@@ -14,6 +14,8 @@ import polars as pl
 from fastdup_dagster.images import ImageError, thumbnail_jpeg
 from fastdup_dagster.schemas import TABLES, Column
 from fastdup_dagster.stages.pages import data_uri, visible
+from fastdup_dagster.stages.published import MixedTablesError, manifest_of
+from fastdup_dagster.storage import TableStore
 
 OWNERS = ["team:data-quality"]
 _BINS = 24
@@ -101,15 +103,25 @@ def text(value: object) -> str:
     return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|~&" else c for c in visible(value))
 
 
-def worst_pairs(pairs: pl.DataFrame, manifest: pl.DataFrame, ends: tuple[str, str]) -> dg.MarkdownMetadataValue | str:
+def worst_pairs(
+    pairs: pl.DataFrame, store: TableStore, key: str, made_of: Mapping[str, pl.DataFrame], ends: tuple[str, str]
+) -> dg.MarkdownMetadataValue | str:
     """The first pairs of a table side by side, with names, similarity and, if there is one, kind.
+
+    The listing is read aside, not as an input of the asset: names are for people only, and must not make pairs stale.
 
     Args:
         pairs: rows with two ids and `distance`, worst first.
-        manifest: looks up uri and filename.
+        store: holds the listing, for uri and filename.
+        key: of the partition.
+        made_of: the tables that the ids come from, by name; if they are not those of the listing, nothing is shown.
         ends: names of the two id columns.
     """
     shown = pairs.head(WORST)
+    try:
+        manifest = manifest_of(store, key, **made_of)
+    except MixedTablesError as error:
+        return f"not shown: {error}"
     images = _images(manifest, pl.concat([shown[end] for end in ends]))
     return _pair_table(ends, [(images[row[ends[0]]], images[row[ends[1]]], row) for row in shown.iter_rows(named=True)])
 

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows, worst_pairs
 from fastdup_dagster.assets.partitions import SPLITS
@@ -39,15 +40,15 @@ def outliers(
     frame = stage.outliers(knn_graph, settings)
     numbered = frame.with_columns(pl.int_range(1, pl.len() + 1).alias("row"))
     suite = expectations.outliers(knn_graph.height, settings)
-    yield from gate(context, pages, gx.check(numbered, "outliers", key, suite))
-    # Read aside, not as an input: names are for people only, and must not make the outliers stale.
-    names = store.of(key).read("image_manifest", key, ["index", "uri", "filename"])
+    told = with_known(numbered, knn_graph["from"], "outlier", "nearest")
+    yield from gate(context, pages, gx.check(told, "outliers", key, suite))
+    made_of = {"embeddings": store.of(key).read("embeddings", key, ["source_key"])}
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(OUTLIERS, frame)),
         metadata={
             **rows(frame.height),
             "similarity of the outliers": histogram(frame["distance"], "similarity"),
-            "worst": worst_pairs(frame, names, ("outlier", "nearest")),
+            "worst": worst_pairs(frame, store.of(key), key, made_of, ("outlier", "nearest")),
         },
     )

@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows, worst_pairs
 from fastdup_dagster.assets.partitions import SPLITS
@@ -39,10 +40,9 @@ def similarity(
     key = context.partition_key
     settings = datasets.settings(key)
     frame = stage.similarity(knn_graph, settings, img_stats)
-    yield from gate(context, pages, gx.check(frame, "similarity", key, expectations.similarity(settings)))
+    told = with_known(frame, knn_graph["from"], "from", "to")
+    yield from gate(context, pages, gx.check(told, "similarity", key, expectations.similarity(settings)))
     pairs = unordered_pairs(frame)
-    # Read aside, not as an input: names are for people only, and must not make the pairs stale.
-    names = store.of(key).read("image_manifest", key, ["index", "uri", "filename"])
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(SIMILARITY, frame)),
@@ -52,6 +52,6 @@ def similarity(
             **{f"pairs, {words}": pairs.filter(pl.col("kind") == kind).height for kind, words in KINDS.items()},
             "threshold": settings.threshold,
             "similarity of the pairs": histogram(pairs["distance"], "similarity"),
-            "worst pairs": worst_pairs(pairs, names, ("from", "to")),
+            "worst pairs": worst_pairs(pairs, store.of(key), key, {"img_stats": img_stats}, ("from", "to")),
         },
     )

@@ -1,6 +1,7 @@
 """Images that stand in two splits of a data set: a model is then tested on what it was trained on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import dagster as dg
 import polars as pl
@@ -11,7 +12,7 @@ from fastdup_dagster.assets.metadata import described, histogram, rows, worst_le
 from fastdup_dagster.assets.partitions import DATASETS, SplitsOfDataset
 from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
-from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource, flat
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import SPLIT_LEAKAGE
@@ -41,29 +42,29 @@ def split_leakage(
     gx: GreatExpectationsResource,
     pages: PagesResource,
 ) -> Iterator[Result]:
-    """Pairs of images across the splits of one data set that are alike; splits that are not published are named."""
-    dataset = context.partition_key
-    settings, registered = datasets.settings(dataset), sorted(datasets.entry(dataset).splits)
-    splits = [s for s in registered if partition_key(dataset, s) in embeddings.keys() & img_stats.keys()]
-    vectors, stats = ({s: t[partition_key(dataset, s)] for s in splits} for t in (embeddings, img_stats))
+    """Pairs of images across the splits of one data set that are alike; splits that are not compared are named."""
+    dataset, of = context.partition_key, store.of(context.partition_key)
+    settings, entry = datasets.settings(dataset), datasets.entry(dataset)
+    keys = {split: partition_key(dataset, split) for split in sorted(entry.splits)}
+    manifests, left_out = stage.comparable(of, keys, embeddings, img_stats)
+    vectors, stats = ({s: t[keys[s]] for s in manifests} for t in (embeddings, img_stats))
     frame = stage.split_leakage(vectors, stats, settings)
     rates = stage.leak_rates(frame, {split: table["embedding"].count() for split, table in vectors.items()})
-    suite = expectations.split_leakage(splits, settings)
+    suite = expectations.split_leakage(list(manifests), settings)
     outcomes = gx.check(with_known_ids(frame, vectors), "split_leakage", dataset, suite)
-    yield from gate(
-        context, pages, [*outcomes, *gx.check(rates, "split_leakage", dataset, expectations.leak_rates(settings))]
-    )
-    # Read aside, not as an input: names are for people only, and must not make the pairs stale.
-    manifests = {s: store.of(dataset).read("image_manifest", partition_key(dataset, s)) for s in splits}
-    folder = pages.leaks_folder(dataset)
-    render_leaks(frame, manifests, stats, folder, dataset, settings, home="../report.html")
+    [share] = gx.check(rates, "split_leakage", dataset, expectations.leak_rates(settings))
+    leaks = flat(stage.worst_leaks(frame, rates, manifests, settings.limits.max_leak_share))
+    share = replace(share, observed=stage.highest_rate(rates), bad_rows=None if share.passed else leaks)
+    yield from gate(context, pages, [*outcomes, share])
+    with pages.leaks_folder(dataset) as folder:
+        render_leaks(frame, manifests, stats, folder, dataset, settings, home="../report.html", left_out=list(left_out))
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(SPLIT_LEAKAGE, frame)),
         metadata={
             **rows(frame.height),
-            "compared": ", ".join(splits) or "none",
-            "not published, not compared": ", ".join(s for s in registered if s not in splits) or "none",
+            "compared": ", ".join(manifests) or "none",
+            **({"notes": "; ".join(f"{s} is not compared: {why}" for s, why in left_out.items())} if left_out else {}),
             "leak rates": records(rates.with_columns(pl.col(pl.Float64).round(4))) if rates.height else "none",
             "similarity across splits": histogram(frame["distance"], "similarity"),
             "worst pairs": worst_leaks(frame, manifests),

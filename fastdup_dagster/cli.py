@@ -25,12 +25,7 @@ _SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--threshold", "threshold", float, "Pairs: similarity over it (0.9)."),
     ("--cc-threshold", "cc_threshold", float, "Clusters: similarity at or over it (0.96)."),
     ("--outlier-percentile", "outlier_percentile", float, "Share of the edges that count as outliers (0.05)."),
-    (
-        "--model",
-        "model_path",
-        click.Path(exists=True, dir_okay=False, resolve_path=True),
-        "An .onnx model of your own.",
-    ),
+    ("--model", "model_path", str, "An .onnx model of your own; `bundled` for the one that comes along."),
     ("--max-invalid-share", "max_invalid_share", float, "Broken files that are accepted, 0 to 1 (0.05)."),
 )
 
@@ -74,10 +69,17 @@ def main() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", help="Of the data set; by default the folder's name.")
 @click.option(
-    "--split", "splits", multiple=True, help="A split to run; by default all: sub-folders train, val, test, …"
+    "--split",
+    "splits",
+    multiple=True,
+    help="A split to run: a sub-folder, or `all` for the whole folder; by default every one called train, val, test, …",
 )
 @_setting_options
-@click.option("--high-accuracy", is_flag=True, help="The bundled model with 960 numbers instead of 576.")
+@click.option(
+    "--high-accuracy/--no-high-accuracy",
+    default=None,
+    help="The bundled model with 960 numbers, or with 576 (default).",
+)
 @click.option(
     "--settings", "settings_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML file."
 )
@@ -88,7 +90,7 @@ def run(
     path: Path,
     name: str | None,
     splits: Sequence[str],
-    high_accuracy: bool,
+    high_accuracy: bool | None,
     settings_file: Path | None,
     recompute: bool,
     replace: bool,
@@ -103,48 +105,58 @@ def run(
     The data set is registered under --name with these settings, and its splits are materialised one after another.
     Options given once are remembered for that name; --settings and options go over what is remembered.
     """
-    changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy or None})
+    changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy})
     overrides = {} if num_threads is None else {"num_threads": num_threads}
     _quiet()
     from fastdup_dagster.command_line import plan as planning
     from fastdup_dagster.home import ensure_home
 
-    ensure_home()
     try:
+        ensure_home()
         called = name or (path.absolute().name if path.is_dir() else path.stem)
         entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
         made = planning.make_plan(called, entry, chosen, overrides, recompute)
-    except (OSError, TypeError, ValueError) as error:
+    except (NotImplementedError, OSError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     planning.register_plan(made)
-    analysis = _analyse(made, overrides, recompute, as_json, verbose)
+    analysis = _analyse(made, overrides, recompute, verbose)
+    _say(analysis, as_json)
     sys.exit(0 if analysis.success else 1)
 
 
-@main.command(epilog="\b\nExample:\n  fastdup-dagster demo --out demo")
+@main.command(
+    epilog="\b\nExample:\n  fastdup-dagster demo --out demo\n"
+    "\b\nExit code: 0 if everything planted was found, 1 if not, or if a step failed, 2 for wrong usage."
+)
 @click.option("--seed", default=0, show_default=True, help="Another seed, other pictures and defects.")
+@click.option("--name", default="demo", show_default=True, help="Of the data set.")
 @_common_options
-def demo(seed: int, out: Path | None, num_threads: int | None, as_json: bool, verbose: bool) -> None:
+def demo(seed: int, name: str, out: Path | None, num_threads: int | None, as_json: bool, verbose: bool) -> None:
     """Makes a data set with planted defects, finds them, and prints planted against found."""
     _quiet()
+    from fastdup_dagster.command_line import demo as demonstrating
     from fastdup_dagster.command_line import plan as planning
-    from fastdup_dagster.command_line.demo import say_score
     from fastdup_dagster.demo import make_demo
     from fastdup_dagster.home import ensure_home
 
-    folder = (out or ensure_home() / "demo").absolute()
+    overrides = {} if num_threads is None else {"num_threads": num_threads}
     try:
-        planted = make_demo(images := folder / f"images-{seed}", seed)
-        entry, splits = planning.resolve_entry(images, "demo", (), {}, folder / "results", replace=True)
+        home = ensure_home()
+        folder = (out or home / "demo").absolute()
+        images = folder / f"images-{seed}"
+        demonstrating.check_name_is_free(name, images)
+        planted = make_demo(images, seed)
+        entry, splits = planning.resolve_entry(images, name, (), {}, folder / "results", replace=True)
+        made = planning.make_plan(name, entry, splits, overrides, recompute=False)
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
-    overrides = {} if num_threads is None else {"num_threads": num_threads}
-    made = planning.make_plan("demo", entry, splits, overrides, recompute=False)
     planning.register_plan(made)
-    analysis = _analyse(made, overrides, False, as_json, verbose)
-    if analysis.success and not as_json:
-        say_score(planted, analysis)
-    sys.exit(0 if analysis.success else 1)
+    analysis = _analyse(made, overrides, False, verbose)
+    score = demonstrating.score(planted, analysis) if analysis.success else None
+    _say(analysis, as_json, score=None if score is None else score.to_dicts())
+    if score is not None and not as_json:
+        demonstrating.say_score(score)
+    sys.exit(0 if score is not None and score["found"].equals(score["planted"]) else 1)
 
 
 @main.command(
@@ -182,7 +194,7 @@ def search(
             if work_dir is not None
             else searching.search_dataset(image, name, splits, k, threshold)
         )
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # NotImplementedError is a RuntimeError
         raise click.UsageError(str(error)) from error
     searching.say_found(found, as_json)
 
@@ -196,12 +208,14 @@ def dev(port: int, pages_port: int, workspace: Path | None) -> None:
     from fastdup_dagster.command_line.dev import serve
     from fastdup_dagster.home import ensure_home
 
-    home = ensure_home()
-    click.echo(f"Dagster UI http://127.0.0.1:{port}, pages http://127.0.0.1:{pages_port}, home {home}", err=True)
+    def ready() -> None:
+        click.echo(f"Dagster UI http://127.0.0.1:{port}, pages http://127.0.0.1:{pages_port}, home {home}", err=True)
+
     try:
-        code = serve(port, pages_port, workspace, {"FASTDUP_PAGES_URL": f"http://127.0.0.1:{pages_port}"})
-    except OSError as error:
-        raise click.UsageError(f"port {pages_port}: {error.strerror}; choose another --pages-port") from error
+        home = ensure_home()
+        code = serve(port, pages_port, workspace, {"FASTDUP_PAGES_URL": f"http://127.0.0.1:{pages_port}"}, ready)
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
     sys.exit(code)
 
 
@@ -211,15 +225,27 @@ def _changes(settings_file: Path | None, flags: dict[str, Any]) -> dict[str, Any
 
     given = {name: value for name, value in flags.items() if value is not None}
     share = given.pop("max_invalid_share", None)
+    if "model_path" in given:
+        given |= _model(given["model_path"])
     try:
         changes = load_settings(settings_file).model_dump(mode="json", exclude_unset=True) if settings_file else {}
         changes |= given
         if share is not None:
             changes["limits"] = {**changes.get("limits", {}), "max_invalid_share": share}
         settings_from(changes)
-    except (TypeError, ValueError) as error:
+    except (NotImplementedError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     return changes
+
+
+def _model(given: str) -> dict[str, Any]:
+    """Settings of `--model`; the bundled one needs none, so what is remembered of another one is forgotten."""
+    if given == "bundled":
+        return {"model_path": None, "d": None}
+    path = Path(given).expanduser().resolve()
+    if not path.is_file():
+        raise click.UsageError(f"--model {given}: does not exist; give the path of an .onnx file, or `bundled`")
+    return {"model_path": str(path)}
 
 
 def _quiet() -> None:
@@ -235,8 +261,8 @@ def _quiet() -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, as_json: bool, verbose: bool) -> Analysis:
-    """Says the plan, runs it with live progress, prints the results."""
+def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, verbose: bool) -> Analysis:
+    """Says the plan and runs it with live progress."""
     from rich.console import Console
 
     from fastdup_dagster.command_line import output
@@ -247,15 +273,22 @@ def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, as_json: boo
     chosen = [split.split for split in plan.splits]
     try:
         with open_instance() as instance, terminal() as console, open_display(console) as display:
-            analysis = analyse(instance, plan.name, plan.entry, chosen, display, overrides, recompute, verbose)
+            return analyse(instance, plan.name, plan.entry, chosen, display, overrides, recompute, verbose, plan.notes)
     except KeyboardInterrupt:
         click.echo("Interrupted. What was computed is kept: the same command goes on from there.", err=True)
         sys.exit(130)
+
+
+def _say(analysis: Analysis, as_json: bool, **more: Any) -> None:
+    """Prints the results: tables for people, or JSON with `more` beside."""
+    from rich.console import Console
+
+    from fastdup_dagster.command_line import output
+
     if as_json:
-        click.echo(json.dumps(output.as_json(analysis), indent=2, default=str))
+        click.echo(json.dumps(output.as_json(analysis) | more, indent=2, default=str))
     else:
         output.say_results(Console(), analysis)
-    return analysis
 
 
 if __name__ == "__main__":

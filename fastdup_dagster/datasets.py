@@ -27,7 +27,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster.home import dagster_home
-from fastdup_dagster.settings import Settings, settings_from
+from fastdup_dagster.settings import Settings, settings_from, with_model_from
 from fastdup_dagster.storage import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -60,7 +60,7 @@ class DatasetEntry(BaseModel):
     def _known_settings(cls, values: dict[str, Any]) -> dict[str, Any]:
         try:
             settings_from(values)
-        except TypeError as error:  # pydantic reports ValueError only
+        except (NotImplementedError, TypeError) as error:  # pydantic reports ValueError only
             raise ValueError(str(error)) from error
         return values
 
@@ -119,14 +119,13 @@ def datasets_path() -> Path:
     return Path(named).expanduser() if named else dagster_home() / "datasets.yaml"
 
 
-def load_datasets(path: Path | None = None) -> dict[str, DatasetEntry]:
-    """All data sets of the file; none if it is not there.
+def dataset_names(path: Path | None = None) -> list[str]:
+    """The names in the file, whatever their entries look like.
 
     Raises:
-        DatasetsError: naming file, line and key.
+        DatasetsError: if the file as a whole cannot be read.
     """
-    path = path or datasets_path()
-    return {name: _entry(path, name, document) for document in (_read(path),) for name in document["datasets"]}
+    return [str(name) for name in _read(path or datasets_path())["datasets"]]
 
 
 def load_dataset(name: str, path: Path | None = None) -> DatasetEntry:
@@ -213,7 +212,8 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         raise DatasetsError(f"{where()}: {error}") from error
     places = {"root": entry.root} | ({"store": entry.store} if entry.store else {})
     here = path.absolute().parent
-    return entry.model_copy(update={field: str(here / Path(place).expanduser()) for field, place in places.items()})
+    found: dict[str, Any] = {field: str(here / Path(place).expanduser()) for field, place in places.items()}
+    return entry.model_copy(update={**found, "settings": with_model_from(here, entry.settings)})
 
 
 def _line(document: CommentedMap, keys: tuple[Any, ...]) -> int:

@@ -18,12 +18,18 @@ def dagster_home() -> Path:
 def ensure_home() -> Path:
     """Creates the Dagster home with this project's dagster.yaml, and makes Dagster use it.
 
-    A home that already holds something is left as it is: it may serve other projects too.
+    A dagster.yaml that is there is left as it is. Without one Dagster would run on its defaults, telemetry among them.
+
+    Raises:
+        OSError: if it cannot be, naming it and the remedy.
     """
     home = dagster_home()
-    home.mkdir(parents=True, exist_ok=True)
-    if not any(home.iterdir()):
-        packaged = importlib.resources.files("fastdup_dagster.resources") / "dagster.yaml"
-        write_atomically(home / "dagster.yaml", packaged.read_bytes())
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            packaged = importlib.resources.files("fastdup_dagster.resources") / "dagster.yaml"
+            write_atomically(home / "dagster.yaml", packaged.read_bytes())
+    except OSError as error:
+        raise OSError(f"Dagster home {home}: {error.strerror}; name another folder in DAGSTER_HOME") from error
     os.environ["DAGSTER_HOME"] = str(home)
     return home

@@ -25,6 +25,7 @@ from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.knn_graph import valid_vectors
 from fastdup_dagster.stages.neighbours import NeighbourIndex, normalised
+from fastdup_dagster.stages.published import manifest_of
 from fastdup_dagster.storage import TableStore
 
 Vectors = NDArray[np.float32]
@@ -148,12 +149,12 @@ def search_of_partition(
 
     Raises:
         FileNotFoundError: if it was not materialised.
-        ValueError: for a k under 1, or a threshold that is no number.
+        ValueError: for a k under 1, a threshold that is no number, or vectors that are not those of the listing.
     """
-    table = store.read("embeddings", key, ["index", "embedding", "model"])
+    table = store.read("embeddings", key, ["index", "embedding", "model", "source_key"])
     ids, vectors = valid_vectors(table)
     check_search(k, None, 0, threshold, vectors.shape[1])
-    manifest = store.read("image_manifest", key, ["index", "uri"])
+    manifest = manifest_of(store, key, embeddings=table)
     rows = np.searchsorted(manifest["index"].to_numpy(), ids)
     names = [local_path(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
     return ImageSearch(ids, names, vectors, settings, table["model"][0], k, False, threshold)

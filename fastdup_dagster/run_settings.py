@@ -31,6 +31,9 @@ class RunSettings(Settings):
         ValueError: naming the argument and the value that was refused.
     """
 
+    # V1 takes any number: under -1 every edge is meant, over 1 none
+    threshold: float = Field(0.9, allow_inf_nan=False, description="similarity: edges strictly over it")
+    cc_threshold: float = Field(0.96, allow_inf_nan=False, description="components: edges at or over it")
     data_type: DataType = Field("infer", description="what an instance is: infer, image or bbox")
     overwrite: bool = Field(True, description="replace the results of a finished work_dir")
     recompute: bool = Field(False, description="throw away the features of earlier runs too")

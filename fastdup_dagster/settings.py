@@ -82,8 +82,8 @@ class Settings(BaseModel):
     nearest_neighbors_k: int = Field(2, ge=1, description="neighbours per instance, clipped to n - 1")
     nnf_mode: str = Field("HNSW32", description="faiss factory string; Flat is exact")
     nnf_param: str = Field("", description="faiss search parameters, such as efSearch=256")
-    threshold: float = Field(0.9, allow_inf_nan=False, description="similarity: edges strictly over it")
-    cc_threshold: float = Field(0.96, allow_inf_nan=False, description="components: edges at or over it")
+    threshold: float = Field(0.9, ge=-1, le=1, allow_inf_nan=False, description="similarity: edges strictly over it")
+    cc_threshold: float = Field(0.96, ge=-1, le=1, allow_inf_nan=False, description="components: edges at or over it")
     outlier_percentile: float = Field(0.05, ge=0, le=1, description="share of the edges that count as outliers")
     near_duplicate_threshold: float = Field(
         0.65, ge=-1, le=1, description="kind near_duplicate: verified score at or over it"
@@ -176,8 +176,10 @@ def settings_from(values: Mapping[str, Any], kind: type[Kind] = Settings) -> Kin
     """
     for name in values:
         if name not in kind.model_fields:
-            near = difflib.get_close_matches(name, kind.model_fields, n=1)
+            near = difflib.get_close_matches(str(name), kind.model_fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if name in Limits.model_fields:
+                hint = f"; it belongs to the limits: limits: {{{name}: {values[name]!r}}}"
             raise TypeError(f"unknown argument {name!r}{hint}")
     try:
         return kind(**values)
@@ -241,7 +243,7 @@ def readable(error: ValidationError) -> str:
 
 
 def load_settings(path: Path) -> Settings:
-    """Reads a YAML settings file: a mapping of argument names to values.
+    """Reads a YAML settings file: a mapping of argument names to values; a relative model_path is taken from it.
 
     Raises:
         ValueError: naming the file, and the argument and value that was refused.
@@ -253,6 +255,12 @@ def load_settings(path: Path) -> Settings:
     if not isinstance(values, dict):
         raise ValueError(f"settings file {path}: expected a mapping of names to values, found {type(values).__name__}")
     try:
-        return settings_from(values)
-    except (TypeError, ValueError) as error:
+        return settings_from(with_model_from(path.absolute().parent, values))
+    except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(f"settings file {path}: {error}") from error
+
+
+def with_model_from(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values of settings with a relative `model_path` taken from the folder of the file that they stand in."""
+    model = values.get("model_path")
+    return {**values, **({"model_path": str(folder / Path(model).expanduser())} if isinstance(model, str) else {})}

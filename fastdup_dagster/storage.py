@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -22,13 +22,19 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from fastdup_dagster.schemas import TableSchema
 
 ROW_GROUP_ROWS = 16_384
 _STAGING = "_staging"
+_PATIENCE = 5.0
 
 _Path = tuple[str, ...]
+
+
+class BusyError(RuntimeError):
+    """Another run is at work on the same partition."""
 
 
 class TableDigest:
@@ -234,6 +240,34 @@ class TableStore:
     def staging(self, table: str, key: str, *more: str) -> Path:
         """Folder for unfinished work on a table, beside the store and so on its file system."""
         return self.root.joinpath(_STAGING, table, key, *more)
+
+    @contextlib.contextmanager
+    def lock(self, table: str, key: str, patience: float | None = None) -> Iterator[None]:
+        """Holds what works on a table of a partition apart from another process, or thread, that does the same.
+
+        The system lets go of it when the process ends, however it ends.
+
+        Args:
+            table: a table, or the name of a step.
+            key: of the partition.
+            patience: seconds to wait for another one to finish; 5 by default.
+
+        Raises:
+            BusyError: if another one is still at work then.
+        """
+        path = self.root.joinpath(_STAGING, "_locks", table, f"{key}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=_PATIENCE if patience is None else patience)
+        except Timeout as error:
+            raise BusyError(
+                f"another run is working on {table} of {key!r} in {self.root}: wait until it has ended"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def exists(self, table: str, key: str) -> bool:
         """Whether the table of that partition was published."""

@@ -38,9 +38,17 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Folder of the pages of a partition, or of a data set."""
         return self.store.of(key).pages(key)
 
-    def leaks_folder(self, dataset: str) -> Path:
-        """Folder of the page of leaks; no split's name starts with an underscore."""
-        return self.folder(dataset) / "_leaks"
+    @contextmanager
+    def leaks_folder(self, dataset: str) -> Iterator[Path]:
+        """Folder of the page of leaks, to be written by one run at a time; no split's name starts with an underscore.
+
+        Runs of two splits of a data set may well come to its comparison at once: one waits for the other.
+
+        Raises:
+            BusyError: if another one takes over a minute.
+        """
+        with self.store.of(dataset).lock("split_leakage", dataset, patience=60):
+            yield self.folder(dataset) / "_leaks"
 
     def link(self, key: str, path: Path) -> dg.UrlMetadataValue:
         """URL of a page below the folder of `key`."""
@@ -50,13 +58,19 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @contextmanager
     def staged(self, key: str) -> Iterator[Path]:
-        """A folder for pages that are not published yet; removed at the end."""
-        folder = self.store.of(key).staging("galleries", key)
-        remove_tree(folder)
-        try:
-            yield folder / "pages"
-        finally:
+        """A folder for pages that are not published yet; removed at the end.
+
+        Raises:
+            BusyError: if another run makes pages of the same partition.
+        """
+        store = self.store.of(key)
+        folder = store.staging("galleries", key)
+        with store.lock("galleries", key):
             remove_tree(folder)
+            try:
+                yield folder / "pages"
+            finally:
+                remove_tree(folder)
 
     @staticmethod
     def publish(staged: Path, folder: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,34 @@ MakePhotos = Callable[..., list[Path]]
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("suite")
+
+
+# What the machine decides, not what is installed on it.
+_MACHINE = ("root reads everything", "root may read everything", "this file system takes UTF-8 names only")
+
+
+def _no_skip(report: pytest.CollectReport | pytest.TestReport) -> None:
+    """With FASTDUP_NO_SKIPS=1 (.ci/run) a test that is skipped for something that could be installed has failed."""
+    if not (os.environ.get("FASTDUP_NO_SKIPS") and report.skipped and isinstance(report.longrepr, tuple)):
+        return
+    reason = report.longrepr[2]
+    if not any(allowed in reason for allowed in _MACHINE):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: nothing may be skipped here, but: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _no_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _no_skip(report)
+    return report
 
 
 @event.listens_for(Engine, "connect")

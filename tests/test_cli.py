@@ -18,7 +18,9 @@ import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
+import fastdup_dagster
 from fastdup_dagster.cli import main
+from fastdup_dagster.demo import KINDS
 from fastdup_dagster.stages import image_manifest as listing
 from fastdup_dagster.storage import TableStore
 
@@ -102,7 +104,7 @@ def test_the_report_names_check_limit_and_bad_rows_and_links_the_galleries(finis
 def test_the_plan_is_told_beforehand(finished):
     lines = finished.result.stderr
     assert "pets/train  11 images" in lines
-    assert "To read: 18 images" in lines or "To read: 21 images" in lines
+    assert "To read: 21 images" in lines
     assert "images/s" in lines
     assert "disk about" in lines
     assert "Memory up to about" in lines
@@ -117,7 +119,7 @@ def test_the_summary_counts(finished):
     }
     assert rows["Images"] == ["–", "11"]
     assert rows["Exact copies"] == ["–", "1"]
-    assert rows["Checks"] == ["2 failed", "21 passed"]
+    assert rows["Checks"] == ["2 failed", "26 passed"]
 
 
 def test_the_runs_are_in_the_instance_that_the_ui_shows(finished):
@@ -263,7 +265,96 @@ def test_a_step_that_breaks_is_told_in_words_and_the_exit_code_is_1(quick, photo
     monkeypatch.setattr(outliers, "outliers", broken)
     result = invoke("run", tmp_path / "few")
     assert result.exit_code == 1
-    assert "ERROR few/all  outliers: OSError: the disk is full" in result.stdout
+    assert "ERROR few/all: outliers: OSError: the disk is full" in result.stdout
+
+
+def test_a_comparison_that_breaks_is_in_the_report_too(quick, photos, tmp_path, monkeypatch):
+    from fastdup_dagster.stages import split_leakage
+
+    for split in ("train", "test"):
+        photos(tmp_path / "few" / split, 2)
+
+    def broken(*_: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(split_leakage, "split_leakage", broken)
+    result = invoke("run", tmp_path / "few", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["errors"] == ["split_leakage: OSError: the disk is full"]
+    page = Path(told["report"]).read_text()
+    assert "few: split_leakage: OSError: the disk is full" in page
+    assert "Not finished" in page
+
+
+def test_pages_that_break_hide_no_numbers(quick, photos, tmp_path, monkeypatch):
+    from fastdup_dagster.assets import galleries
+
+    photos(tmp_path / "few", 3)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(galleries, "render_galleries", broken)
+    result = invoke("run", tmp_path / "few", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)["splits"]["all"]
+    assert (told["success"], told["summary"]["images"], told["pages"]) == (False, 3, None)
+
+
+def test_what_is_left_out_and_what_was_compared_besides_is_told(quick, photos, tmp_path, home):
+    for split in ("train", "test", "extra"):
+        photos(tmp_path / "few" / split, 2)
+    told = json.loads(invoke("run", tmp_path / "few", "--json").stdout)
+    assert told["notes"] == [
+        f"2 images of {tmp_path / 'few'} lie in none of the splits (test, train) and are left out; "
+        "--split all takes all"
+    ]
+    result = invoke("run", tmp_path / "few", "--split", "train")
+    assert "NOTE 2 images" in result.stderr
+    said = "Leaks are looked for among all splits of few, as they were published last: also test, not part of this run"
+    assert said in result.stdout
+    assert said in (home / "store" / "pages" / "few" / "report.html").read_text()
+    assert "nothing was left out" not in result.output
+
+
+def test_what_was_chosen_of_the_model_can_be_undone(quick, photos, tmp_path, home):
+    photos(tmp_path / "few", 2)
+
+    def remembered() -> dict[str, Any]:
+        return YAML(typ="safe").load((home / "datasets.yaml").read_text())["datasets"]["few"].get("settings", {})
+
+    bundled = Path(fastdup_dagster.__file__).parent / "models" / "bundled" / "efficientnet_lite0_int8.onnx"
+    for arguments, expected in (
+        (("--high-accuracy",), {"high_accuracy": True}),
+        (("--no-high-accuracy",), {"high_accuracy": False}),
+        (("--model", bundled), {"high_accuracy": False, "model_path": str(bundled)}),
+        (("--model", "bundled"), {"high_accuracy": False}),
+    ):
+        assert invoke("run", tmp_path / "few", *arguments).exit_code == 0
+        assert remembered() == expected
+
+
+def test_the_demo_takes_no_other_data_sets_name(home, tmp_path):
+    text = f"datasets: {{demo: {{root: {tmp_path}, splits: {{all: .}}}}}}\n"
+    (home / "datasets.yaml").write_text(text)
+    result = invoke("demo", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "which is no demo; choose another --name" in " ".join(result.output.split())
+    assert (home / "datasets.yaml").read_text() == text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_demo_tells_its_score_and_ends_with_1_if_something_was_missed(quick, tmp_path, monkeypatch):
+    from fastdup_dagster.command_line import demo as demonstrating
+
+    result = invoke("demo", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)["score"]
+    assert {row["kind"]: row["planted"] - row["found"] for row in told} == dict.fromkeys([*KINDS, "cluster"], 0)
+    right = demonstrating.score
+    monkeypatch.setattr(demonstrating, "score", lambda *given: right(*given).with_columns(pl.col("found") - 1))
+    assert invoke("demo", "--out", tmp_path / "out", "--json").exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -276,16 +367,35 @@ def test_a_step_that_breaks_is_told_in_words_and_the_exit_code_is_1(quick, photo
         (["{tmp}/few", "--outlier-percentile", "5"], "outlier_percentile=5.0"),
         (["{tmp}/few", "--max-invalid-share", "30"], "max_invalid_share=30.0"),
         (["{tmp}/few", "--model", "{tmp}/none.onnx"], "does not exist"),
-        (["{tmp}/few", "--model", "{tmp}/few/photo-0000.jpg"], ""),
+        (["{tmp}/few", "--model", "{tmp}/few/photo-0000.jpg"], "photo-0000.jpg"),
+        (["{tmp}/few", "--threshold", "5"], "threshold=5.0"),
+        (["{tmp}/few", "--cc-threshold", "-1.01"], "cc_threshold=-1.01"),
+        (["{tmp}/few", "--settings", "{tmp}/face.yaml"], "detectors are not supported yet"),
+        (["{tmp}/few", "--settings", "{tmp}/five.yaml"], "unknown argument 5"),
+        (["{tmp}/few", "--settings", "{tmp}/index.yaml"], "nnf_mode='HNSW-32'"),
+        (["{tmp}/few", "--out", "{tmp}/face.yaml/out"], "results cannot go to"),
+        (["{tmp}/few/photo-0000.jpg"], "is an image, not a text file"),
+        (["{tmp}/empty.txt"], "it names no path"),
+        (["{tmp}/remote.txt"], "'s3://bucket/a.jpg': reading from s3:// is not supported yet"),
+        (["{tmp}/my photos"], "choose one for"),
         (["{tmp}/few", "--k", "0"], "0 is not in the range"),
         (["{tmp}/few", "--nope"], "No such option"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_a_remedy_and_leaves_no_trace(home, photos, tmp_path, arguments, said):
     photos(tmp_path / "few", 2)
+    photos(tmp_path / "my photos", 2)
+    for name, text in {
+        "face.yaml": "bounding_box: face\n",
+        "five.yaml": "5: 0.5\n",
+        "index.yaml": "nnf_mode: HNSW-32\n",
+        "empty.txt": "\n",
+        "remote.txt": "few/photo-0000.jpg\ns3://bucket/a.jpg\n",
+    }.items():
+        (tmp_path / name).write_text(text)
     result = invoke("run", *(argument.format(tmp=tmp_path) for argument in arguments))
     assert result.exit_code == 2, result.output
-    assert said in result.output
+    assert said in " ".join(result.output.split()), result.output
     assert not (home / "datasets.yaml").exists()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastdup_dagster.datasets import DatasetEntry, DatasetsError, load_dataset, load_datasets, register
+from fastdup_dagster.datasets import DatasetEntry, DatasetsError, dataset_names, load_dataset, register
 
 GOOD = """\
 # kept by hand
@@ -33,13 +33,23 @@ def test_an_entry_gives_sources_settings_and_store(path, home):
 
 
 def test_no_file_is_no_data_set(path):
-    assert load_datasets() == {}
+    assert dataset_names() == []
 
 
 def test_the_environment_may_name_another_file(tmp_path, home, monkeypatch):
     monkeypatch.setenv("FASTDUP_DATASETS", str(tmp_path / "other.yaml"))
     register("photos", DatasetEntry(root="/data", splits={"all": "."}))
     assert "photos" in (tmp_path / "other.yaml").read_text()
+
+
+def load_all() -> None:
+    for name in dataset_names():
+        load_dataset(name)
+
+
+def test_a_model_is_looked_for_beside_the_file_that_names_it(path):
+    path.write_text(GOOD.replace("threshold: 0.92", "model_path: mine.onnx"))
+    assert load_dataset("photos").typed_settings().model_path == str(path.parent / "mine.onnx")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +59,7 @@ def test_the_environment_may_name_another_file(tmp_path, home, monkeypatch):
         (GOOD.replace("    root: /data/photos\n", ""), 3, "root"),
         (GOOD.replace("threshold: 0.92", "treshold: 0.92"), 6, "did you mean 'threshold'"),
         (GOOD.replace("threshold: 0.92", "threshold: high"), 6, "threshold='high'"),
+        (GOOD.replace("threshold: 0.92", "bounding_box: face"), 6, "detectors are not supported yet"),
         (GOOD.replace("{train: train, test: lists/test.txt}", "{}"), 5, "splits"),
         (GOOD.replace("train: train", "tr/ain: train"), 5, "tr/ain"),
         (GOOD.replace("photos:", "pho tos:"), 3, "'pho tos'"),
@@ -61,7 +72,7 @@ def test_the_environment_may_name_another_file(tmp_path, home, monkeypatch):
 def test_an_error_names_file_line_and_key(path, text, line, said):
     path.write_text(text)
     with pytest.raises(DatasetsError) as error:
-        load_datasets()
+        load_all()
     assert str(path) in str(error.value)
     assert said in str(error.value)
     assert line is None or f"line {line}" in str(error.value)
@@ -70,8 +81,9 @@ def test_an_error_names_file_line_and_key(path, text, line, said):
 def test_another_data_sets_mistake_does_not_matter(path):
     path.write_text(GOOD + "  broken: {root: 1}\n")
     assert load_dataset("photos").root == "/data/photos"
+    assert dataset_names() == ["photos", "broken"]
     with pytest.raises(DatasetsError, match="broken"):
-        load_datasets()
+        load_all()
 
 
 def test_an_unknown_name_lists_the_known_ones(path):
@@ -111,4 +123,4 @@ def test_many_writers_at_once_lose_nothing(path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(load_datasets()) == {f"set-{number}" for number in range(12)}
+    assert set(dataset_names()) == {f"set-{number}" for number in range(12)}

@@ -112,6 +112,11 @@ def test_a_settings_file_is_read_and_its_mistakes_are_told_with_its_name(tmp_pat
     for text, complaint in {
         "threshold: high": "threshold='high'",
         "treshold: 1": "did you mean 'threshold'",
+        "threshold: 5": "threshold=5",
+        "cc_threshold: -1.5": "cc_threshold=-1.5",
+        "5: 0.5": "unknown argument 5",
+        "max_invalid_share: 0.5": "limits: {max_invalid_share: 0.5}",
+        "bounding_box: face": "detectors are not supported yet",
         "- 1": "expected a mapping",
         "a: [": "settings.yaml",
         "nearest_neighbors_k: 0": "nearest_neighbors_k=0",
@@ -123,3 +128,13 @@ def test_a_settings_file_is_read_and_its_mistakes_are_told_with_its_name(tmp_pat
         assert complaint in str(raised.value)
     with pytest.raises(ValueError, match=r"missing\.yaml"):
         load_settings(tmp_path / "missing.yaml")
+
+
+def test_a_model_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("model_path: models/mine.onnx\n")
+    assert load_settings(path).model_path == str(tmp_path / "models" / "mine.onnx")
+    path.write_text("model_path: /models/mine.onnx\n")
+    assert load_settings(path).model_path == "/models/mine.onnx"
+    path.write_text("model_path: null\n")
+    assert load_settings(path).model_path is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, KNN_GRAPH, Column, TableSchema
-from fastdup_dagster.storage import StagedTable, TableStore, table_digest, write_atomically
+from fastdup_dagster.storage import BusyError, StagedTable, TableStore, table_digest, write_atomically
 
 EVERY_TYPE = TableSchema(
     "every_type",
@@ -320,3 +322,28 @@ def test_a_vector_table_survives_many_blocks_and_row_groups(tmp_path: Path) -> N
         staged.close()
         assert staged.digest == digest
     assert np.array_equal(store.read("embeddings", "a/b")["embedding"].to_numpy(), vectors)
+
+
+HOLD = """
+import sys, time
+from fastdup_dagster.storage import TableStore
+with TableStore(sys.argv[1]).lock("features", "pets/train"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_on_a_partition_is_refused_until_the_first_one_has_ended_however_it_ends(tmp_path: Path) -> None:
+    store = TableStore(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        refused = pytest.raises(BusyError, match=r"another run is working on features of 'pets/train'")
+        with refused, store.lock("features", "pets/train", patience=0.1):
+            pass
+        with store.lock("galleries", "pets/train", patience=0), store.lock("features", "pets/test", patience=0):
+            pass
+        other.kill()
+        other.wait()
+    with store.lock("features", "pets/train", patience=0.5):
+        pass

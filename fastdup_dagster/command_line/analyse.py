@@ -25,6 +25,7 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables, render_dataset_report
 from fastdup_dagster.stages.split_leakage import leak_rates
 from fastdup_dagster.storage import TableStore
@@ -42,6 +43,7 @@ class PartitionRun:
     errors: list[str]
     features: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
+    published: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -91,6 +93,7 @@ def analyse(
     overrides: Mapping[str, Any],
     recompute: bool = False,
     verbose: bool = False,
+    notes: Sequence[str] = (),
 ) -> Analysis:
     """Runs the splits one after another, then compares them, then writes report.html.
 
@@ -105,6 +108,7 @@ def analyse(
         overrides: settings of this process alone.
         recompute: reuse no published row.
         verbose: Dagster's own log, too.
+        notes: of the plan, for the report.
     """
     datasets = DatasetsResource(overrides=dict(overrides))
     loggers = {"live": display_logger(display), "console": dg.colored_console_logger}
@@ -119,7 +123,7 @@ def analyse(
     leakage = None
     if len(entry.splits) > 1:
         leakage = _run(defs, instance, "analyse_dataset", name, _log_config(name, verbose))
-    report = _report(name, entry, datasets, runs, leakage)
+    report = _report(name, entry, datasets, runs, leakage, notes)
     page = TableStore(entry.store_root()).pages(name) / "report.html"
     return Analysis(name, runs, leakage, report, render_dataset_report(page, report))
 
@@ -160,7 +164,8 @@ def _run(
         checks=checks,
         errors=[] if gated else _errors(result),
         features={name: metadata["embeddings"][name] for name in _COUNTED if name in metadata.get("embeddings", {})},
-        notes=str(metadata.get("image_manifest", {}).get("notes", "")),
+        notes=str(metadata.get("image_manifest", metadata.get("split_leakage", {})).get("notes", "")),
+        published=frozenset(metadata),
     )
 
 
@@ -223,17 +228,18 @@ def _report(
     datasets: DatasetsResource,
     runs: Mapping[str, PartitionRun],
     leakage: PartitionRun | None,
+    notes: Sequence[str],
 ) -> DatasetReport:
     settings = datasets.settings(name)
     store = TableStore(entry.store_root())
-    tables = {
-        split: read_split(store, partition_key(name, split)) if run.success else None for split, run in runs.items()
-    }
+    tables = {split: _tables(store, run) for split, run in runs.items()}
     done = [split for split, found in tables.items() if found is not None]
     leaks = store.read("split_leakage", name) if leakage and leakage.success and len(done) > 1 else None
     if leaks is not None:  # pairs with splits that were not part of this run have no pictures here
         leaks = leaks.filter(pl.col("split_from").is_in(done) & pl.col("split_to").is_in(done))
     sizes = {split: t.img_stats["error_code"].null_count() for split, t in tables.items() if t is not None}
+    every = [*runs.values(), *([leakage] if leakage else [])]
+    shown = [split for split in done if "galleries" in runs[split].published]
     return DatasetReport(
         name=name,
         splits=tables,
@@ -241,24 +247,60 @@ def _report(
         model=ModelResource().load(settings).id,
         version=version("fastdup-dagster"),
         created=datetime.now(UTC),
-        checks=[check for run in (*runs.values(), *([leakage] if leakage else [])) for check in run.checks],
+        checks=[check for run in every for check in run.checks],
         leakage=leaks,
         leak_rates=None if leaks is None else leak_rates(leaks, sizes),
-        galleries={split: store.pages(partition_key(name, split)) for split in done},
+        galleries={split: store.pages(partition_key(name, split)) for split in shown},
         leaks_page=None if leaks is None else store.pages(name) / "_leaks" / "leaks.html",
-        notes=[f"{split}: {run.notes}" for split, run in runs.items() if run.notes]
-        + [f"{run.partition}: {error}" for run in runs.values() for error in run.errors],
+        notes=[*notes, *(f"{run.partition}: {run.notes}" for run in every if run.notes), *_compared(name, entry, runs)],
+        errors=[f"{run.partition}: {error}" for run in every for error in run.errors],
     )
 
 
+def _tables(store: TableStore, run: PartitionRun) -> SplitTables | None:
+    if not run.published >= _SUMMARISED:
+        return None
+    try:
+        return read_split(store, run.partition)
+    except MixedTablesError as error:  # another run published meanwhile
+        run.success = False
+        run.errors.append(str(error))
+        return None
+
+
+def _compared(name: str, entry: DatasetEntry, runs: Mapping[str, PartitionRun]) -> list[str]:
+    """Leaks are the data set's, whichever splits are run: said where they are not all."""
+    others = [split for split in entry.splits if split not in runs]
+    if not others:
+        return []
+    return [
+        f"Leaks are looked for among all splits of {name}, as they were published last: also {', '.join(others)}, "
+        "not part of this run"
+    ]
+
+
+# What the numbers of a split are counted from; where this run published them, a later failure does not hide them.
+_SUMMARISED = frozenset(
+    {"image_manifest", "embeddings", "img_stats", "knn_graph", "similarity", "outliers", "components"}
+)
+
+
 def read_split(store: TableStore, key: str) -> SplitTables:
-    """The published tables of a split."""
+    """The published tables of a split.
+
+    Raises:
+        MixedTablesError: if another run has published half of its own meanwhile.
+    """
+    stats, embeddings = store.read("img_stats", key), store.read("embeddings", key, _WITHOUT_VECTORS)
     return SplitTables(
-        manifest=store.read("image_manifest", key),
-        img_stats=store.read("img_stats", key),
+        manifest=manifest_of(store, key, img_stats=stats, embeddings=embeddings),
+        img_stats=stats,
         knn_graph=store.read("knn_graph", key),
         similarity=store.read("similarity", key),
         outliers=store.read("outliers", key),
         components=store.read("components", key),
-        embeddings=store.read("embeddings", key, ["index", "error_code", "error"]),
+        embeddings=embeddings,
     )
+
+
+_WITHOUT_VECTORS = ("index", "error_code", "error", "source_key")

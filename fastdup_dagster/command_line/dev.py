@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -16,7 +18,9 @@ from fastdup_dagster.command_line.pages_server import pages_server
 _PATIENCE = 20.0
 
 
-def serve(port: int, pages_port: int, workspace: Path | None, environment: dict[str, str]) -> int:
+def serve(
+    port: int, pages_port: int, workspace: Path | None, environment: dict[str, str], ready: Callable[[], None]
+) -> int:
     """Runs until it is interrupted or terminated, or Dagster ends by itself.
 
     Args:
@@ -24,13 +28,19 @@ def serve(port: int, pages_port: int, workspace: Path | None, environment: dict[
         pages_port: of the galleries, on 127.0.0.1.
         workspace: a workspace.yaml; None serves this package's definitions.
         environment: of the Dagster processes, over this one's.
+        ready: called once both ports are known to be free.
 
     Returns:
         Dagster's exit code; 0 after an interrupt.
 
     Raises:
-        OSError: if `pages_port` is taken.
+        ValueError: if a port is taken, naming its option.
     """
+    for option, number in (("--port", port), ("--pages-port", pages_port)):
+        _check_free(option, number)
+    if port == pages_port:
+        raise ValueError(f"--port and --pages-port are both {port}: choose two")
+    ready()
     stop = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -48,6 +58,16 @@ def serve(port: int, pages_port: int, workspace: Path | None, environment: dict[
         for number, handler in before.items():
             signal.signal(number, handler)
     return code
+
+
+def _check_free(option: str, port: int) -> None:
+    """Dagster goes on without its web server if the port is taken, and says so only among its log."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was just closed is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(f"port {port}: {error.strerror}; choose another {option}") from error
 
 
 def _dagster(port: int, workspace: Path | None, environment: dict[str, str], stop: threading.Event) -> int:

@@ -24,6 +24,8 @@ def say_plan(console: Console, plan: Plan) -> None:
         reused = f", {known:,} unchanged" if known else ""
         text = split.problem or f"{split.images:,} images, {data_size(split.size)}{reused}"
         console.print(f"[bold]{plan.name}/{split.split}[/bold]  {escape(visible(text))}", highlight=False)
+    for note in plan.notes:
+        console.print(f"[yellow]NOTE[/yellow] {escape(visible(note))}", highlight=False, soft_wrap=True)
     rate = f" at about {plan.rate:,.0f} images/s" if plan.rate else ""
     console.print(
         f"To read: {plan.new:,} images{rate}, about {duration(plan.seconds)} ({plan.basis}), then seconds for the "
@@ -69,9 +71,10 @@ def say_results(console: Console, analysis: Analysis) -> None:
             if check.bad_table not in said:  # both tables of a decode pass have the same bad rows
                 _say_bad_rows(console, check.bad_table)
             said.append(check.bad_table)
-    for run in analysis.runs:
-        for error in run.errors:
-            console.print(f"[red]ERROR[/red] {run.partition}  {escape(error)}", highlight=False, soft_wrap=True)
+    for error in analysis.report.errors:
+        console.print(f"[red]ERROR[/red] {escape(error)}", highlight=False, soft_wrap=True)
+    for note in analysis.report.notes:
+        console.print(f"[yellow]NOTE[/yellow] {escape(visible(note))}", highlight=False, soft_wrap=True)
     console.print(f"Report: {analysis.page}", highlight=False, soft_wrap=True)
 
 
@@ -117,6 +120,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             for split, run in analysis.splits.items()
         },
         "total": total.as_dict(),
+        "notes": list(analysis.report.notes),
         "leakage": None if rates is None else rates.to_dicts(),
         "errors": analysis.leakage.errors if analysis.leakage else [],
         "checks": [

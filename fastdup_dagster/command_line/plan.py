@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,24 +11,26 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
 from fastdup_dagster.datasets import (
     DatasetEntry,
     DatasetsError,
     check_name,
+    dataset_names,
     load_dataset,
-    load_datasets,
     partition_key,
     register,
 )
 from fastdup_dagster.images import read_image
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import open_source
+from fastdup_dagster.settings import Settings, readable
+from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
 from fastdup_dagster.stages.image_manifest import list_images
+from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.reuse import source_keys
 from fastdup_dagster.storage import TableStore
 
@@ -61,6 +64,7 @@ class Plan:
         memory: bytes, at most.
         disk: bytes of tables and pages.
         basis: how the time was estimated.
+        notes: what the run leaves out, and what stands in its way.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Plan:
     memory: int
     disk: int
     basis: str
+    notes: Sequence[str] = ()
 
     @property
     def images(self) -> int:
@@ -99,44 +104,81 @@ def resolve_entry(
     Raises:
         DatasetsError: saying what to do.
     """
-    check_name("data set", name)
+    _check_called(name, path)
     path = path.absolute()
     if not path.exists():
         raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
     root = path if path.is_dir() else path.parent
-    known = load_dataset(name) if name in load_datasets() and not replace else None
-    if known and Path(known.root) != root:
+    known = load_dataset(name) if name in dataset_names() and not replace else None
+    if known and _source(known) != path:
         raise DatasetsError(
-            f"data set {name!r} stands for {known.root}; choose another --name, or --replace to let it be {root}"
+            f"data set {name!r} stands for {_source(known)}; choose another --name, or --replace to let it be {path}"
         )
     splits = _splits(path, root, wanted, known.splits if known else {})
-    missing = [split for split in wanted if split not in splits]
+    chosen = [_called(split, splits) for split in wanted]
+    missing = [split for split in chosen if split not in splits]
     if missing:
         raise DatasetsError(f"no split {missing[0]!r} in {path}; there are: {', '.join(splits)}")
-    entry = DatasetEntry(
+    entry = _new_entry(
         root=str(root),
         splits=splits,
         settings=_merged(known.settings if known else {}, changes),
         store=str(out.absolute()) if out else known.store if known else None,
     )
-    return entry, [split for split in splits if not wanted or split in wanted]
+    return entry, [split for split in splits if not chosen or split in chosen]
+
+
+def _check_called(name: str, path: Path) -> None:
+    try:
+        check_name("data set", name)
+    except DatasetsError as error:
+        raise DatasetsError(f"{error}; choose one for {path} with --name") from error
+
+
+def _source(entry: DatasetEntry) -> Path:
+    """What a data set was made from: its folder, or the list file that is its only split."""
+    whole = entry.splits.get(WHOLE, ".") if len(entry.splits) == 1 else "."
+    return Path(entry.root) / whole
+
+
+def _new_entry(**values: Any) -> DatasetEntry:
+    try:
+        return DatasetEntry(**values)
+    except ValidationError as error:
+        raise DatasetsError(
+            f"{readable(error)} (settings are remembered; `NAME: null` in a --settings file forgets one)"
+        ) from error
+
+
+def _called(split: str, splits: Mapping[str, str]) -> str:
+    """The name that a split has here, for the name that its folder has: `Train` is the split `train`."""
+    lower = split.lower()
+    return lower if split not in splits and Path(splits.get(lower, "")).name == split else split
 
 
 def _splits(path: Path, root: Path, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Splits found now, those asked for by the name of a sub-folder, and known ones that are still there."""
+    """Splits found now, those asked for by the name of a sub-folder, and known ones that are still there.
+
+    The whole folder stands alone: beside its own parts, every image of theirs would be a leak.
+    """
     if not path.is_dir():
         return {WHOLE: path.name}
+    if WHOLE in wanted:
+        if len(set(wanted)) > 1:
+            raise DatasetsError(f"--split {WHOLE} is the whole of {path}; it cannot stand beside its parts")
+        return {WHOLE: "."}
     found = {split: folder.relative_to(root).as_posix() for split, folder in find_splits(root).items()}
-    asked = {split: split for split in wanted if split not in found and (root / split).is_dir()}
+    asked = {split: split for split in wanted if _called(split, found) not in found and (root / split).is_dir()}
     kept = {split: place for split, place in known.items() if split != WHOLE and (root / place).exists()}
-    whole = WHOLE in known or WHOLE in wanted or not (asked or kept)
-    return {split: place for split, place in {**kept, **asked, **found}.items() if split != WHOLE or whole}
+    parts = {**kept, **asked, **found}
+    return {split: place for split, place in parts.items() if split != WHOLE or len(parts) == 1}
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of `above` over those of `below`; the limits one by one."""
+    """Settings of `above` over those of `below`; the limits one by one. One that is null is forgotten."""
     limits = {**below.get("limits", {}), **above.get("limits", {})}
-    return {**below, **above, **({"limits": limits} if limits else {})}
+    both = {**below, **above, **({"limits": limits} if limits else {})}
+    return {name: value for name, value in both.items() if value is not None}
 
 
 def make_plan(
@@ -144,18 +186,23 @@ def make_plan(
 ) -> Plan:
     """Lists the splits, compares them with what is published, and times a few images.
 
+    Everything that can be wrong with the data set's entry shows here, before it is registered.
+
     Raises:
-        ValueError: if the model does not fit the settings.
-        FileNotFoundError: if the model's file is not there.
+        NotImplementedError: for an input that is not supported yet.
+        OSError: if the model's file or a split is not there, or the folder of the results cannot be made.
+        ValueError: if the model or the index does not fit the settings, or a list file cannot be read.
     """
     settings = entry.typed_settings().with_changes(**overrides)
     model = ModelResource().load(settings)  # the run opens the same one
+    new_index(model.width, settings.nnf_mode, settings.distance)
     store = TableStore(entry.store_root())
+    _make_writable(store.root)
     planned, samples = [], []
     for split in splits:
         try:
             listing = list_images(open_source(entry.source(split)), settings, split).frame
-        except (OSError, ValueError) as error:  # nothing found: the gate of image_manifest stops that split alone
+        except NothingFoundError as error:  # the gate of image_manifest stops that split alone
             planned.append(SplitPlan(split, 0, 0, 0, str(error)))
             continue
         fresh = listing if recompute else _fresh(listing, settings, model, store, partition_key(name, split))
@@ -178,7 +225,37 @@ def make_plan(
         basis=f"{min(_SAMPLE, len(samples))} of the images timed, {settings.threads} threads"
         if rate
         else "nothing to read",
+        notes=_notes(entry),
     )
+
+
+def _make_writable(folder: Path) -> None:
+    """Makes the folder of the results.
+
+    Raises:
+        DatasetsError: if that cannot be, saying why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DatasetsError(
+            f"results cannot go to {folder} ({error.strerror}); name another folder with --out"
+        ) from error
+
+
+def _notes(entry: DatasetEntry) -> list[str]:
+    root = Path(entry.root)
+    if any((root / place).is_file() for place in entry.splits.values()):  # lists name what is meant
+        return []
+    outside = images_outside(root, list(entry.splits.values()))
+    if not outside:
+        return []
+    names = ", ".join(entry.splits)
+    return [
+        f"{outside:,} images of {root} lie in none of the splits ({names}) and are left out; --split {WHOLE} takes all"
+    ]
 
 
 def register_plan(plan: Plan) -> None:

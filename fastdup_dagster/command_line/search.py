@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import polars as pl
 
-from fastdup_dagster.datasets import load_dataset, load_datasets, partition_key
+from fastdup_dagster.datasets import dataset_names, load_dataset, partition_key
 from fastdup_dagster.engine import Fastdup
 from fastdup_dagster.image_search import search_of_partition
 from fastdup_dagster.storage import TableStore
@@ -66,7 +66,7 @@ def search_dataset(
 
 
 def _only_one() -> str:
-    known = list(load_datasets())
+    known = dataset_names()
     if len(known) != 1:
         raise ValueError(f"--name is needed: there are {', '.join(known) or 'no data sets yet'}")
     return known[0]

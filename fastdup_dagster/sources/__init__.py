@@ -28,12 +28,12 @@ __all__ = [
 ]
 
 
-def open_source(input_dir: str | Path | Sequence[str | Path]) -> Source:
+def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
     """The source for an input: a folder, a text or csv file of paths, or a list of files and folders.
 
     Raises:
         FileNotFoundError: if the folder or list file is not there.
-        NotImplementedError: for a remote location.
+        NotImplementedError: for a remote location, a video, an archive, or a data set's description.
         ValueError: for an input of another kind.
     """
     if isinstance(input_dir, (str, Path)):
@@ -47,5 +47,7 @@ def open_source(input_dir: str | Path | Sequence[str | Path]) -> Source:
             return ListSource(read_list_file(path), base=path.resolve().parent, name=str(path))
         raise FileNotFoundError(f"input_dir={str(input_dir)!r}: no such folder or list file")
     if isinstance(input_dir, Sequence):
-        return ListSource([str(item) for item in input_dir], base=Path.cwd(), name=f"a list of {len(input_dir)} paths")
+        return ListSource(
+            [os.fsdecode(item) for item in input_dir], base=Path.cwd(), name=f"a list of {len(input_dir)} paths"
+        )
     raise ValueError(f"input_dir={input_dir!r}: expected a folder, a list file, or a list of paths")

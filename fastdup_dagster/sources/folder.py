@@ -9,15 +9,15 @@ from pathlib import Path
 
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.paths import (
-    ARCHIVE_SUFFIXES,
     IMAGE_EXTENSIONS,
-    VIDEO_EXTENSIONS,
     as_bytes,
     display_name,
     extension,
+    is_video_or_archive,
     to_uri,
 )
 
+_Folder = tuple[int, int]  # device, inode
 _Found = tuple[bytes, bytes, int | None, int | None]  # relative path, absolute path, size, mtime in ns
 _LATEST = 2**63 - 1
 
@@ -56,13 +56,16 @@ class FolderSource:
         self._extensions = extensions
         self._left_out: Counter[str] = Counter()
         self._unreadable: list[str] = []
+        self._same_links = 0
         self.name = str(root)
 
     @property
     def notes(self) -> list[str]:
         """What was left out, by extension, and folders that could not be listed."""
         notes = [f"folder not listed: {text}" for text in sorted(self._unreadable)]
-        compressed = [e for e in self._left_out if e in VIDEO_EXTENSIONS or f".{e}" in ARCHIVE_SUFFIXES or e == "gz"]
+        if self._same_links:
+            notes.append(f"left out, because they lead to folders that another link led to: {self._same_links} links")
+        compressed = [kind for kind in self._left_out if is_video_or_archive(kind)]
         if compressed:
             counts = ", ".join(f"{self._left_out[e]} .{e}" for e in sorted(compressed))
             notes.append(f"left out, because images and archives or videos are not mixed: {counts}")
@@ -73,30 +76,51 @@ class FolderSource:
         return notes
 
     def entries(self) -> Iterator[Entry]:
-        """The files in bytewise order of their relative paths."""
+        """The files in bytewise order of their relative paths.
+
+        Raises:
+            NotImplementedError: if there is no image, but videos or archives, which may hold some.
+        """
         self._left_out.clear()
         self._unreadable.clear()
-        for relative, path, size, mtime_ns in sorted(self._walk()):
+        self._same_links = 0
+        found = sorted(self._walk())
+        for relative, path, size, mtime_ns in found:
             yield _entry(display_name(relative), path, size, mtime_ns)
+        compressed = sorted(kind for kind in self._left_out if is_video_or_archive(kind))
+        if compressed and not found:
+            counts = ", ".join(f"{self._left_out[kind]} .{kind}" for kind in compressed)
+            raise NotImplementedError(
+                f"{self.name} holds no image, but {counts}: videos and archives are not supported yet; unpack them"
+            )
 
     def _walk(self) -> Iterator[_Found]:
-        """The files in no order. The stack is our own: folders can be nested deeper than Python recurses."""
-        waiting: list[tuple[bytes, bytes, tuple[tuple[int, int], ...]]] = [(self._root, b"", ())]
+        """The files in no order. The stack is our own: folders can be nested deeper than Python recurses.
+
+        Folders are entered in bytewise order, and each once through a link, whatever the number of links to it:
+        folders that link to one another would else be listed along every path between them.
+        """
+        waiting: list[tuple[bytes, bytes, tuple[_Folder, ...], bool]] = [(self._root, b"", (), False)]
+        linked: set[_Folder] = set()
         while waiting:
-            folder, prefix, above = waiting.pop()
+            folder, prefix, above, is_link = waiting.pop()
             try:
                 status = os.stat(folder)  # noqa: PTH116
                 here = (status.st_dev, status.st_ino)
                 if here in above:  # a link back to a folder that we are in: a loop
                     continue
+                if is_link and here in linked:
+                    self._same_links += 1
+                    continue
+                linked |= {here} if is_link else set()
                 with os.scandir(folder) as listing:
-                    found = list(listing)
+                    found = sorted(listing, key=lambda item: item.name, reverse=True)
             except OSError as error:
                 self._unreadable.append(f"{display_name(prefix.rstrip(b'/') or folder)} ({error.strerror})")
                 continue
             for item in found:
                 if _is_folder(item):
-                    waiting.append((item.path, prefix + item.name + b"/", (*above, here)))
+                    waiting.append((item.path, prefix + item.name + b"/", (*above, here), item.is_symlink()))
                 elif (kind := extension(item.name)) in self._extensions:
                     yield _found(item, prefix)
                 else:

@@ -5,14 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.folder import FolderSource, stat_entry
-from fastdup_dagster.sources.paths import as_bytes, display_name, local_path
+from fastdup_dagster.sources.paths import (
+    IMAGE_EXTENSIONS,
+    as_bytes,
+    display_name,
+    extension,
+    is_video_or_archive,
+    local_path,
+)
 
 _HEADERS = frozenset({"filename", "img_filename", "file", "path", "filepath", "image", "image_path", "img_path", "uri"})
+_DESCRIPTIONS = {
+    "yaml": "YOLO data set descriptions",
+    "yml": "YOLO data set descriptions",
+    "json": "COCO annotations",
+}
+_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ListSource:
@@ -38,7 +52,11 @@ class ListSource:
         return repeated + self._notes
 
     def entries(self) -> Iterator[Entry]:
-        """The files in the order of the list, each once."""
+        """The files in the order of the list, each once.
+
+        Raises:
+            NotImplementedError: for a remote location, a video or an archive, naming the row.
+        """
         self._repeated = 0
         self._notes.clear()
         seen: set[str] = set()
@@ -51,8 +69,12 @@ class ListSource:
                 yield entry
 
     def _expand(self, given: str) -> Iterator[Entry]:
-        path = local_path(given) if given.startswith("file:///") else as_bytes(self._base / given)
+        path = self._located(given)
         if not os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
+            if is_video_or_archive(extension(path)):
+                raise NotImplementedError(
+                    f"{self.name}: {given!r} is a video or an archive; they are not supported yet: unpack it"
+                )
             yield stat_entry(display_name(os.fsencode(given)), path)
             return
         folder = FolderSource(Path(os.fsdecode(path)))
@@ -63,6 +85,20 @@ class ListSource:
             )
         self._notes += folder.notes
 
+    def _located(self, given: str) -> bytes:
+        """The path of a row. What a row looks like counts only if there is no file of just that name."""
+        if given.startswith("file:///"):
+            return local_path(given)
+        path = as_bytes(self._base / given)
+        if os.path.lexists(path):
+            return path
+        if _REMOTE.match(given):
+            scheme = given.partition(":")[0]
+            raise NotImplementedError(f"{self.name}: {given!r}: reading from {scheme}:// is not supported yet")
+        if given.startswith("~"):
+            return as_bytes(os.path.expanduser(given))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+        return path
+
 
 def read_list_file(path: Path) -> list[str]:
     """The paths that a text or csv file names, one a row, with or without a header.
@@ -71,8 +107,15 @@ def read_list_file(path: Path) -> list[str]:
     a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
 
     Raises:
+        NotImplementedError: for a video, an archive, or a data set's description.
         ValueError: if the file names no path, or is not text.
     """
+    kind = extension(os.fsencode(path))
+    if kind in IMAGE_EXTENSIONS:
+        raise ValueError(f"{path} is an image, not a text file that lists some; give the folder that it is in")
+    if is_video_or_archive(kind) or kind in _DESCRIPTIONS:
+        what = _DESCRIPTIONS.get(kind, "videos and archives")
+        raise NotImplementedError(f"{path}: {what} are not supported yet; give a folder of images, or a list of files")
     data = path.read_bytes()
     if b"\0" in data:
         raise ValueError(f"list file {path}: not a text file; expected one path a row")

@@ -48,5 +48,17 @@ def extension(name: bytes) -> str:
 
 
 def as_bytes(path: str | Path) -> bytes:
-    """Absolute path as the bytes that the file system knows."""
-    return os.path.abspath(os.fsencode(path))  # noqa: PTH100 - Path.absolute keeps ".." and takes no bytes
+    """Absolute path as the bytes that the file system knows.
+
+    A `..` goes up from where the folder before it really is: behind a link that is not what its text says.
+    """
+    whole = os.fsencode(Path(path).absolute())
+    head, up, tail = whole.rpartition(b"/..")
+    if not up or tail[:1] not in (b"", b"/") or b"\0" in whole:
+        return whole
+    return (os.path.realpath(head + up).rstrip(b"/") + tail) or b"/"
+
+
+def is_video_or_archive(kind: str) -> bool:
+    """Whether files of this extension, as `extension` gives it, hold images without being one."""
+    return kind in VIDEO_EXTENSIONS or f".{kind}" in ARCHIVE_SUFFIXES or kind == "gz"

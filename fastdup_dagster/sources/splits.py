@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 from fastdup_dagster.sources.folder import FolderSource
+from fastdup_dagster.sources.paths import display_name
 
 SPLIT_NAMES = frozenset(
     "train training val valid validation test testing dev eval holdout".split()  # noqa: SIM905
@@ -17,18 +20,34 @@ def find_splits(root: Path) -> dict[str, Path]:
 
     Sub-folders of the root are looked at, then those of `root/images`, whatever the case of their names.
     A split keeps the name that its folder has, in lower case.
+
+    Raises:
+        ValueError: if two folders differ in the case of their letters alone, naming both.
     """
     for parent in (root, root / "images"):
-        if parent.is_dir():
-            found = {p.name.lower(): p for p in parent.iterdir() if p.is_dir() and p.name.lower() in SPLIT_NAMES}
-            if found:
-                return dict(sorted(found.items()))
+        if not parent.is_dir():
+            continue
+        folders = sorted(p for p in parent.iterdir() if p.is_dir() and p.name.lower() in SPLIT_NAMES)
+        found = {folder.name.lower(): folder for folder in folders}
+        for folder in folders:
+            if found[folder.name.lower()] != folder:
+                raise ValueError(
+                    f"{folder} and {found[folder.name.lower()]} are both the split {folder.name.lower()!r}: "
+                    "rename one of them, or move the files of one into the other"
+                )
+        if found:
+            return dict(sorted(found.items()))
     return {WHOLE: root}
 
 
-def images_outside(root: Path, splits: dict[str, Path]) -> int:
-    """How many images lie below the root, but in none of the splits' folders."""
-    if WHOLE in splits:
+def images_outside(root: Path, places: Collection[str]) -> int:
+    """How many images lie below the root, but in none of the splits' folders.
+
+    Args:
+        root: the data set's folder.
+        places: the splits' folders, relative to the root; `.` is the root itself.
+    """
+    if "." in places:
         return 0
-    inside = [f"{path.relative_to(root).as_posix()}/" for path in splits.values()]
-    return sum(not entry.filename.startswith(tuple(inside)) for entry in FolderSource(root).entries())
+    inside = tuple(f"{display_name(os.fsencode(place))}/" for place in places)
+    return sum(not entry.filename.startswith(inside) for entry in FolderSource(root).entries())

@@ -5,7 +5,7 @@ A page needs only the `images` folder beside it: no network, no other file. The 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +13,7 @@ import polars as pl
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.gallery_items import PairItem, Selection, items, pair_item, select_all
-from fastdup_dagster.stages.gallery_pages import LEAK_WORDS, TITLES, Frame, Tab, gallery_page, words_for
+from fastdup_dagster.stages.gallery_pages import TITLES, Frame, Tab, gallery_page, leak_words, words_for
 from fastdup_dagster.stages.pages import page_set, write_page
 from fastdup_dagster.stages.pictures import Picture, ReadThumbnail, pictures_of, thumbnail_jpeg, with_thumbnail_files
 from fastdup_dagster.stages.report_sections import (
@@ -82,6 +82,7 @@ def render_leaks(
     settings: Settings,
     read: ReadThumbnail = thumbnail_jpeg,
     home: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> pl.DataFrame:
     """Writes leaks.html, the pairs across the splits of a data set, into `folder`; whole or not at all.
 
@@ -93,6 +94,7 @@ def render_leaks(
         settings: of the run; `gallery_items` is how many pairs the page shows.
         read: makes a thumbnail.
         home: relative link from `folder` to the data set's report, if there will be one.
+        left_out: splits that were not compared.
 
     Returns:
         GALLERIES with one row, of kind `leaks`.
@@ -110,7 +112,7 @@ def render_leaks(
             for position, split in enumerate(sorted(manifests))
         }  # fmt: skip
         frame = Frame(title, [Tab(TITLES["leaks"], "leaks.html", leakage.height, current=True)], home)
-        page = gallery_page("leaks", leak_items(rows, pictures), leakage.height, LEAK_WORDS, frame)
+        page = gallery_page("leaks", leak_items(rows, pictures), leakage.height, leak_words(left_out), frame)
         write_page(part / "leaks.html", page)
     return _rows(folder, {"leaks": (rows.height, leakage.height)})
 

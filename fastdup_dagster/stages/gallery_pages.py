@@ -123,10 +123,13 @@ def _stat_words(page: StatPage, tables: SplitTables, computed: bool, settings: S
     )
 
 
-LEAK_WORDS = Words(
-    "The same picture in two splits: a model is then tested on what it was trained on. Pairs marked ‘similar’ are "
-    "alike, but not taken for the same picture: they do not count as leaked.",
-    "most alike first",
-    "No image of one split resembles an image of another.",
-    "pairs",
-)
+def leak_words(left_out: Sequence[str] = ()) -> Words:
+    """What the page of leaks says; splits that were not compared are named."""
+    missing = f" Not compared: {', '.join(left_out)}, without results that fit the files." if left_out else ""
+    return Words(
+        "The same picture in two splits: a model is then tested on what it was trained on. Pairs marked ‘similar’ are "
+        f"alike, but not taken for the same picture: they do not count as leaked.{missing}",
+        "most alike first",
+        "No image of one split resembles an image of another.",
+        "pairs",
+    )

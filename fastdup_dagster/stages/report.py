@@ -61,6 +61,7 @@ class DatasetReport:
         galleries: the folder of each split's pages, where there are any.
         leaks_page: leaks.html, if there is one.
         notes: what was left out of the listing and why, for people.
+        errors: what broke, apart from failed checks.
         gated: whether checks are a part of such a run; without them the report says nothing of any.
     """
 
@@ -76,6 +77,7 @@ class DatasetReport:
     galleries: Mapping[str, Path] = field(default_factory=dict)
     leaks_page: Path | None = None
     notes: Sequence[str] = ()
+    errors: Sequence[str] = ()
     gated: bool = True
 
     @property
@@ -121,7 +123,7 @@ def render_dataset_report(path: Path, report: DatasetReport, read: ReadThumbnail
         threshold=report.settings.threshold,
         status=status_of(report) if report.gated else None,
         facts=_facts(report),
-        notes=[*report.notes, *_left_out(report)],
+        notes=[*report.notes, *report.errors, *_left_out(report)],
         checks=sorted(report.checks, key=lambda c: ("failed", "warning", "passed").index(c.outcome)),
         leaks=_leaks(report, links.get("leaks"), read),
     )
@@ -139,8 +141,9 @@ def status_of(report: DatasetReport) -> Status:
         title = f"FAILED: {several if len(failed) > 1 else f'{failed[0].check} on {failed[0].partition}'}"
         text = "What a failed check guards is not published." + (f" Stopped: {', '.join(stopped)}." if stopped else "")
         return Status("failed", title, text, failed + warnings)
-    if stopped:
-        return Status("incomplete", "Not finished", f"No results for {', '.join(stopped)}.", warnings)
+    if stopped or report.errors:
+        missing = [f"No results for {', '.join(stopped)}."] if stopped else []
+        return Status("incomplete", "Not finished", " ".join([*missing, *report.errors]), warnings)
     if warnings:
         return Status(
             "warning",

@@ -12,7 +12,9 @@ from fastdup_dagster.schemas import SPLIT_LEAKAGE
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.knn_graph import valid_vectors
 from fastdup_dagster.stages.neighbours import NeighbourIndex, Vectors, normalised
+from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.stages.verification import judged, judged_by_cosine
+from fastdup_dagster.storage import TableStore
 
 
 def split_leakage(
@@ -79,6 +81,83 @@ def leak_rates(leaks: pl.DataFrame, sizes: Mapping[str, int]) -> pl.DataFrame:
         ("pairs", "leaked_from", "leaked_to"), pl.Int64
     )
     return pl.DataFrame(rows, schema=schema | dict.fromkeys(("rate_from", "rate_to"), pl.Float64))
+
+
+def comparable(
+    store: TableStore,
+    keys: Mapping[str, str],
+    embeddings: Mapping[str, pl.DataFrame],
+    img_stats: Mapping[str, pl.DataFrame],
+) -> tuple[dict[str, pl.DataFrame], dict[str, str]]:
+    """The splits that can be compared: published, and made from the listing that names their images.
+
+    Args:
+        store: holds the listings.
+        keys: partition key of each split.
+        embeddings, img_stats: the published tables by partition key.
+
+    Returns:
+        The listing of each split that can be compared, and why each of the others cannot.
+    """
+    listings: dict[str, pl.DataFrame] = {}
+    left_out: dict[str, str] = {}
+    for split, key in keys.items():
+        if key not in embeddings or key not in img_stats:
+            left_out[split] = "it is not published"
+            continue
+        try:
+            listings[split] = manifest_of(store, key, embeddings=embeddings[key], img_stats=img_stats[key])
+        except (FileNotFoundError, MixedTablesError) as error:
+            left_out[split] = str(error)
+    return listings, left_out
+
+
+def highest_rate(rates: pl.DataFrame) -> str:
+    """The largest share of a split that stands in another one, in words."""
+    ends = _by_split(rates).sort("rate", descending=True, nulls_last=True, maintain_order=True)
+    if ends.is_empty():
+        return "there are no two splits to compare"
+    split, other, leaked, rate = ends.row(0)
+    return f"{rate:.1%} of {split} stands in {other} too ({leaked:,} {'image' if leaked == 1 else 'images'})"
+
+
+def worst_leaks(
+    leaks: pl.DataFrame, rates: pl.DataFrame, manifests: Mapping[str, pl.DataFrame], limit: float
+) -> pl.DataFrame:
+    """The pairs of those splits that leaked more than the limit, most alike first, with the names of their files.
+
+    Args:
+        leaks: the table `split_leakage`.
+        rates: what `leak_rates` gives.
+        manifests: the listing of each split.
+        limit: accepted share of a split, 0 to 1.
+
+    Returns:
+        split_from, file_from, split_to, file_to, distance, kind; pairs that are merely similar are left out.
+    """
+    sides = ["split_from", "split_to"]
+    over = rates.filter((pl.col("rate_from") > limit) | (pl.col("rate_to") > limit)).select(sides)
+    pairs = leaks.filter(pl.col("kind") != "similar").join(over, on=sides, how="semi", maintain_order="left")
+    none = pl.DataFrame(schema={"split": pl.String, "index": pl.Int64, "filename": pl.String})
+    listed = [m.select(pl.lit(split).alias("split"), "index", "filename") for split, m in manifests.items()]
+    names = pl.concat([none, *listed])
+    for end in ("from", "to"):
+        named = names.rename({"split": f"split_{end}", "index": end, "filename": f"file_{end}"})
+        pairs = pairs.join(named, on=[f"split_{end}", end], how="left", maintain_order="left")
+    return pairs.select("split_from", "file_from", "split_to", "file_to", "distance", "kind")
+
+
+def _by_split(rates: pl.DataFrame) -> pl.DataFrame:
+    """Both ends of each pair of splits: `split, other, leaked, rate`."""
+    return pl.concat(
+        rates.select(
+            pl.col(f"split_{end}").alias("split"),
+            pl.col(f"split_{other}").alias("other"),
+            pl.col(f"leaked_{end}").alias("leaked"),
+            pl.col(f"rate_{end}").alias("rate"),
+        )
+        for end, other in (("from", "to"), ("to", "from"))
+    )
 
 
 _Side = tuple["np.ndarray[tuple[int], np.dtype[np.int64]]", Vectors]

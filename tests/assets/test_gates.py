@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +16,17 @@ import pytest
 from ruamel.yaml import YAML
 
 import fastdup_dagster
-from fastdup_dagster.assets import features, galleries
+from fastdup_dagster import storage
+from fastdup_dagster.assets import expectations, features, galleries
 from fastdup_dagster.assets.expectations import CHECKS
 from fastdup_dagster.assets.gates import gate
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import EMBEDDINGS
+from fastdup_dagster.settings import settings_from
 from fastdup_dagster.stages import components, image_manifest, knn_graph, outliers, similarity, split_leakage
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.storage import StagedTable
@@ -74,29 +79,53 @@ def repeat(frame: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([frame, frame.head(1)])
 
 
+def shifted(column: str) -> Change:
+    """Ids of no image."""
+    return lambda frame: frame.with_columns(pl.col(column) + 1000)
+
+
+NAN = float("nan")
+
 DEFECTS = [
     Defect("image_manifest.unique_ids", image_manifest, "list_images", repeat),
     Defect("image_manifest.unique_ids", image_manifest, "list_images", first("filename", "photo-0001.jpg")),
+    Defect("image_manifest.unique_ids", image_manifest, "list_images", first("instance_id", None)),
     Defect("image_manifest.known_error_codes", image_manifest, "list_images", first("error_code", "OUCH")),
     Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: f[1:]),
     Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: pl.concat([f[1:], f[-1:]])),
     Defect("knn_graph.no_self_edges", knn_graph, "knn_graph", first("to", 0)),
     Defect("knn_graph.similarity_range", knn_graph, "knn_graph", first("distance", 1.2)),
+    Defect("knn_graph.similarity_range", knn_graph, "knn_graph", every("distance", NAN)),
+    Defect("knn_graph.known_images", knn_graph, "knn_graph", shifted("from")),
+    Defect("knn_graph.known_images", knn_graph, "knn_graph", first("to", None)),
+    Defect("knn_graph.edge_count", knn_graph, "knn_graph", first("rank", None)),
     Defect("similarity.over_threshold", similarity, "similarity", every("distance", 0.9)),
+    Defect("similarity.over_threshold", similarity, "similarity", every("distance", NAN)),
+    Defect("similarity.known_pairs", similarity, "similarity", first("kind", None)),
+    Defect("similarity.known_pairs", similarity, "similarity", shifted("to")),
     Defect("similarity.sorted", similarity, "similarity", rising),
     Defect("similarity.known_pairs", similarity, "similarity", first("kind", "cousins")),
     Defect("similarity.known_pairs", similarity, "similarity", lambda f: f.with_columns(pl.col("from").alias("to"))),
     Defect("outliers.least_alike_first", outliers, "outliers", every("rank", 7)),
     Defect("outliers.least_alike_first", outliers, "outliers", falling),
+    Defect("outliers.least_alike_first", outliers, "outliers", every("distance", NAN)),
+    Defect("outliers.known_images", outliers, "outliers", shifted("outlier")),
+    Defect("outliers.known_images", outliers, "outliers", shifted("nearest")),
     Defect("outliers.one_row_per_outlier", outliers, "outliers", repeat),
     Defect("components.sizes_add_up", components, "components", first("count", 3)),
     Defect("components.sizes_add_up", components, "components", alone),
     Defect("components.one_component_per_image", components, "components", repeat),
+    Defect("components.known_images", components, "components", shifted("index")),
+    Defect("components.similarity_range", components, "components", every("mean_distance", NAN)),
+    Defect("components.similarity_range", components, "components", every("max_distance", 1.5)),
     Defect("galleries.numbers_agree", galleries, "render_galleries", lambda f: f.with_columns(pl.col("total") + 1)),
     Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("to", 99)),
     Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("split_to", "test")),
     Defect("split_leakage.similarity_range", split_leakage, "split_leakage", first("distance", 1.5)),
+    Defect("split_leakage.similarity_range", split_leakage, "split_leakage", every("distance", NAN)),
+    Defect("split_leakage.pairs_cross_splits", split_leakage, "split_leakage", first("kind", None)),
     Defect("split_leakage.share_of_leaked", split_leakage, "leak_rates", every("rate_to", 2.0)),
+    Defect("split_leakage.share_of_leaked", split_leakage, "leak_rates", every("rate_to", NAN)),
 ]  # fmt: skip
 
 BELOW = {
@@ -201,6 +230,12 @@ FEATURE_DEFECTS = [
     ("img_stats.one_row_per_image", lambda f: f.with_columns(pl.col("index") + 1)),
     ("img_stats.values_in_range", first("mean", 300.0)),
     ("img_stats.values_in_range", first("contrast", -0.1)),
+    ("img_stats.values_present", first("pixel_hash", None)),
+    ("img_stats.values_present", first("content_hash", None)),
+    ("img_stats.values_present", first("thumbnail", None)),
+    ("img_stats.values_present", first("blur", None)),
+    ("img_stats.values_present", first("mean", NAN)),
+    ("img_stats.values_present", first("img_w", None)),
 ]  # fmt: skip
 
 
@@ -278,7 +313,30 @@ def test_a_leak_over_the_limit_stops_the_comparison(project):
     result = project.run("pets")
     evaluation = failed_checks(result)["split_leakage.share_of_leaked"]
     assert evaluation.metadata["limit"].value == "at most 5.0% of a split (limits.max_leak_share)"
+    assert evaluation.metadata["observed"].value == "20.0% of train stands in test too (2 images)"
+    rows = [record.data for record in evaluation.metadata["bad rows"].records]
+    assert {(row["file_from"], row["file_to"]) for row in rows} == {
+        ("leak.jpg", "copy.jpg"),
+        ("leak.jpg", "photo-0003.jpg"),
+    }
+    assert "leak.jpg" in (project.store.pages("pets") / "gate_split_leakage.html").read_text()
     assert_stopped(project, result, "split_leakage", before)
+
+
+def test_statistics_that_were_not_asked_for_may_be_missing_the_others_not(project):
+    project.register({"num_threads": 2, "run_stats": False})
+    assert project.run("pets/train", "embeddings", "img_stats").success
+    project.register({"num_threads": 2, "run_advanced_stats": True})
+    assert project.run("pets/train", "embeddings", "img_stats").success
+
+
+def test_a_share_of_exactly_the_limit_is_accepted():
+    frame = pl.DataFrame({"error_code": ["READ_ERROR"] * 41 + [None] * 59}).with_row_index("index")
+    table = frame.with_columns(image="index")
+    for limit, passed in ((0.41, True), (0.409, False)):
+        suite = expectations.images_and_rows(settings_from({"limits": {"max_invalid_share": limit}}))
+        [share, _] = GreatExpectationsResource().check(table, "img_stats", "pets/train", suite)
+        assert (share.check, share.passed) == ("share_of_unreadable", passed)
 
 
 def test_every_check_has_its_defect_above():
@@ -286,6 +344,38 @@ def test_every_check_has_its_defect_above():
     tried |= {"embeddings.share_of_unreadable", "img_stats.share_of_unreadable"}  # broken files
     tried |= {"image_manifest.has_rows", "galleries.pages_exist"}  # an empty folder, a missing page
     assert tried == {f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks}
+
+
+@pytest.mark.parametrize(("asset", "step"), [("embeddings", "features"), ("galleries", "galleries")])
+def test_a_step_that_another_run_is_working_on_is_refused_and_disturbs_nothing(project, monkeypatch, asset, step):
+    monkeypatch.setattr(storage, "_PATIENCE", 0.1)
+    working = project.store.staging(step, "pets/train", "parts", "part-1.parquet")
+    working.parent.mkdir(parents=True)
+    working.write_bytes(b"of the other run")
+    with project.store.lock(step, "pets/train"):
+        result = project.run("pets/train", asset)
+        assert not result.success
+        [event] = result.get_step_failure_events()
+        assert f"another run is working on {step} of 'pets/train'" in event.step_failure_data.error.to_string()
+        assert working.read_bytes() == b"of the other run"
+    assert project.run("pets/train", asset).success
+
+
+def test_two_comparisons_of_a_data_set_at_once_wait_for_one_another(project, monkeypatch):
+    monkeypatch.setattr(storage, "_PATIENCE", 0.1)
+    held = threading.Event()
+
+    def hold() -> None:
+        with project.store.lock("split_leakage", "pets"):
+            held.set()
+            time.sleep(storage._PATIENCE + 1)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(10)
+    assert project.run("pets").success
+    assert not other.is_alive()
+    other.join()
 
 
 def test_a_failed_gate_is_not_tried_again(project):

@@ -253,9 +253,30 @@ def test_an_empty_folder_is_an_error_that_says_where_and_for_what(tmp_path: Path
 
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
-    write(tmp_path, "a.txt", "b.zip")
-    with pytest.raises(NothingFoundError, match=r"1 \.zip.*1 \.txt"):
+    write(tmp_path, "a.txt", "b.doc")
+    with pytest.raises(NothingFoundError, match=r"1 \.doc, 1 \.txt"):
         list_images(open_source(tmp_path), Settings())
+
+
+def test_a_folder_of_videos_and_archives_alone_is_not_supported_yet(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", "b.zip", "c.mp4", "d.tar.gz")
+    with pytest.raises(NotImplementedError, match=r"holds no image, but 1 \.gz, 1 \.mp4, 1 \.zip"):
+        list_images(open_source(tmp_path), Settings())
+
+
+def test_folders_that_all_link_to_one_another_are_listed_in_no_time_and_in_one_order(tmp_path: Path) -> None:
+    places = [tmp_path / f"f{number:02}" for number in range(12)]
+    for place in places:
+        write(place, "a.jpg")
+    for place in places:
+        for other in places:
+            (place / f"to-{other.name}").symlink_to(other)
+    source = FolderSource(tmp_path)
+    found = [entry.filename for entry in source.entries()]
+    assert {f"{place.name}/a.jpg" for place in places} <= set(found)
+    assert len(found) == len(set(found)) <= 2 * len(places)
+    assert any("another link led to" in note for note in source.notes)
+    assert [entry.filename for entry in source.entries()] == found
 
 
 def test_listing_twice_gives_the_same_rows_and_the_same_notes(tmp_path: Path) -> None:

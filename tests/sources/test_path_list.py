@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -95,10 +97,46 @@ def test_a_list_file_without_paths_is_an_error_that_names_it(tmp_path: Path) -> 
             read_list_file(tmp_path / name)
 
 
-def test_an_image_given_as_a_list_file_is_refused_as_not_text(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
-    with pytest.raises(ValueError, match=r"a\.png: not a text file"):
-        open_source(tmp_path / "a.png")
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"text"])
+def test_an_image_given_as_a_list_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.PNG").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.PNG is an image, not a text file"):
+        open_source(tmp_path / "a.PNG")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.tar.gz", "a.zip", "coco.yaml", "coco.yml", "instances.json"])
+def test_inputs_of_other_kinds_are_refused_as_not_supported_yet(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("train: images/train\n")
+    with pytest.raises(NotImplementedError, match=rf"{name}: .* are not supported yet"):
+        open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("row", ["s3://bucket/a.jpg", "https://example.com/a.jpg", "b/c.mp4", "d.tgz"])
+def test_a_row_that_is_no_local_image_is_refused_by_name(tmp_path: Path, row: str) -> None:
+    (tmp_path / "list.txt").write_text(f"a.jpg\n{row}\n")
+    for source in (open_source(tmp_path / "list.txt"), open_source([row])):
+        with pytest.raises(NotImplementedError, match=re.escape(repr(row))):
+            list(source.entries())
+
+
+def test_up_behind_a_link_is_up_from_where_the_link_leads(tmp_path: Path) -> None:
+    write(tmp_path, "far/away/there/a.jpg", "far/away/x.jpg", "x.jpg")
+    (tmp_path / "ln").symlink_to(tmp_path / "far" / "away" / "there")
+    (tmp_path / "list.txt").write_text("ln/../x.jpg\nx.jpg\nln/a.jpg\nfar/../x.jpg\n")
+    source = open_source(tmp_path / "list.txt")
+    assert contents(source) == [b"far/away/x.jpg", b"x.jpg", b"far/away/there/a.jpg"]
+    assert source.notes == ["1 rows repeat a path above them and were left out"]
+
+
+def test_list_items_may_start_at_home_and_may_be_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "a.jpg", "~b.jpg", "c.jpg")
+    assert contents(open_source(["~/a.jpg", "~b.jpg", os.fsencode(tmp_path / "c.jpg")])) == [
+        b"a.jpg",
+        b"~b.jpg",
+        b"c.jpg",
+    ]
 
 
 def test_a_broken_csv_is_a_value_error_that_names_the_file(tmp_path: Path) -> None:

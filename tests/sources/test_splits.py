@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from fastdup_dagster.sources import find_splits, images_outside
 
 
@@ -35,9 +37,15 @@ def test_a_folder_without_such_names_is_one_split(tmp_path: Path) -> None:
     assert find_splits(tmp_path) == {"all": tmp_path}
 
 
+def test_two_folders_that_differ_in_case_alone_are_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path, "Train/a.jpg", "train/b.jpg")
+    with pytest.raises(ValueError, match=r"/Train and .*/train are both the split 'train'"):
+        find_splits(tmp_path)
+
+
 def test_images_in_no_split_are_counted(tmp_path: Path) -> None:
     write(tmp_path, "train/a.jpg", "val/b.jpg", "c.jpg", "trainer/d.jpg", "x/train/e.jpg", "notes.txt")
-    assert images_outside(tmp_path, find_splits(tmp_path)) == 3
-    assert images_outside(tmp_path, {"all": tmp_path}) == 0
+    assert images_outside(tmp_path, ["train", "val"]) == 3
+    assert images_outside(tmp_path, ["."]) == 0
     write(tmp_path, "nested/images/test/f.jpg", "nested/images/g.jpg")
-    assert images_outside(tmp_path / "nested", find_splits(tmp_path / "nested")) == 1
+    assert images_outside(tmp_path / "nested", ["images/test"]) == 1

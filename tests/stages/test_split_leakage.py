@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import IMG_STATS, SPLIT_LEAKAGE
 from fastdup_dagster.settings import settings_from
-from fastdup_dagster.stages.split_leakage import leak_rates, split_leakage
+from fastdup_dagster.stages.split_leakage import highest_rate, leak_rates, split_leakage, worst_leaks
 
 Embedded = Callable[..., pl.DataFrame]
+SPLITS = ("test", "train", "val")
 
 
 def normal(n: int, seed: int, d: int = 8) -> np.ndarray:
@@ -159,3 +160,23 @@ def test_leak_rates_of_no_leaks_and_of_an_empty_split_are_zero() -> None:
     rates = leak_rates(SPLIT_LEAKAGE.frame(), {"train": 3, "test": 0})
     assert rates.rows() == [("test", "train", 0, 0, 0, 0.0, 0.0)]
     assert leak_rates(SPLIT_LEAKAGE.frame(), {"train": 3}).is_empty()
+
+
+def test_the_highest_rate_is_told_with_both_splits() -> None:
+    leaks = leak(("test", 0, "train", 0, "identical_bytes"), ("test", 0, "train", 1, "near_duplicate"))
+    rates = leak_rates(leaks, {"val": 4, "train": 10, "test": 4})
+    assert highest_rate(rates) == "25.0% of test stands in train too (1 image)"
+    assert highest_rate(leak_rates(leaks, {"train": 10})) == "there are no two splits to compare"
+
+
+def test_the_worst_leaks_are_the_pairs_of_the_splits_over_the_limit_by_the_names_of_their_files() -> None:
+    leaks = leak(
+        ("test", 1, "train", 0, "identical_bytes"),
+        ("test", 0, "train", 1, "similar"),
+        ("test", 0, "val", 0, "near_duplicate"),
+    )
+    names = {split: pl.DataFrame({"index": [0, 1], "filename": [f"{split}-0", f"{split}-1"]}) for split in SPLITS}
+    rates = leak_rates(leaks, {"val": 100, "train": 10, "test": 50})
+    worst = worst_leaks(leaks, rates, names, limit=0.05)
+    assert worst.drop("distance").rows() == [("test", "test-1", "train", "train-0", "identical_bytes")]
+    assert worst_leaks(leaks, rates, names, limit=0.5).is_empty()
