@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -136,6 +137,17 @@ def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     return frame.select(schema.names).to_arrow().cast(schema)
 
 
+def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    # Dictionaries and statistics of float lists cost time and save nothing.
+    plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    return {"compression": "zstd", "compression_level": 1, "use_dictionary": plain, "write_statistics": plain}
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Writes a whole Parquet file with the store's options; not atomic."""
+    pq.write_table(table, path, **_parquet_options(table.schema))
+
+
 class StagedTable:
     """A table being written; a context manager that discards what was not published.
 
@@ -169,16 +181,7 @@ class StagedTable:
             self._arrow = full_schema(self.schema, frame)
             self._digest = TableDigest(self._arrow, self.schema.volatile)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Dictionaries and statistics of float lists cost time and save nothing.
-            plain = [field.name for field in self._arrow if not pa.types.is_nested(field.type)]
-            self._writer = pq.ParquetWriter(
-                self.path,
-                self._arrow,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=plain,
-                write_statistics=plain,
-            )
+            self._writer = pq.ParquetWriter(self.path, self._arrow, **_parquet_options(self._arrow))
         return self._writer
 
     def close(self) -> None:

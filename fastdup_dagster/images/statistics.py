@@ -17,6 +17,8 @@ ADVANCED_NAMES = tuple(column.name for column in ADVANCED_STATISTICS)
 
 Statistics = dict[str, float | int]
 
+_VALUES = np.arange(256, dtype=np.float64)
+
 
 def statistics(pixels: NDArray[np.uint8], advanced: bool = False) -> Statistics:
     """Statistics of an image.
@@ -28,10 +30,13 @@ def statistics(pixels: NDArray[np.uint8], advanced: bool = False) -> Statistics:
     Returns:
         One number per name of `BASIC_NAMES` (and of `ADVANCED_NAMES`).
     """
-    means, deviations = (values.ravel() for values in cv2.meanStdDev(pixels))
-    counts = cv2.calcHist([pixels.reshape(-1)], [0], None, [256], [0, 256]).ravel()
-    present = np.flatnonzero(counts)
+    # One histogram a channel gives all but the edges, exactly: bytes have 256 values.
+    counts = np.stack([cv2.calcHist([pixels], [c], None, [256], [0, 256]).ravel() for c in range(3)]).astype(np.float64)
+    present = np.flatnonzero(counts.any(axis=0))
     low, high = int(present[0]), int(present[-1])
+    shares = counts / (pixels.shape[0] * pixels.shape[1])
+    means = shares @ _VALUES
+    deviations = np.sqrt(np.maximum(shares @ _VALUES**2 - means**2, 0))
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     values: Statistics = {
         "unique": len(present),
@@ -53,7 +58,8 @@ def blur(grey: NDArray[np.uint8]) -> float:
     Source: Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy (ICPR 2000).
     """
     laplacian = cv2.Laplacian(grey, cv2.CV_16S, ksize=1)
-    return float(cv2.meanStdDev(laplacian)[1].item() ** 2 * BLUR_SCALE)
+    mean, mean_square = cv2.mean(laplacian)[0], cv2.norm(laplacian, cv2.NORM_L2SQR) / laplacian.size
+    return float(max(mean_square - mean**2, 0.0) * BLUR_SCALE)
 
 
 def _advanced(

@@ -15,6 +15,8 @@ from fastdup_dagster.schemas import THUMBNAIL_SIDE
 WORKING_SIDE = 224
 # Under this ratio of the sides an average is over little more than one pixel: it would blur and save no aliasing.
 _HARDLY_SMALLER = 1.25
+# Four times the memory of the bytes: not for large images.
+_FLOAT_VALUES = 3_000_000
 
 
 def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uint8]:
@@ -23,11 +25,20 @@ def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np
     if height == width == side:
         return pixels
     if height >= side and width >= side:
-        return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+        return _averaged(pixels, side)
     if height > side or width > side:
         shrunk = (min(width, side), min(height, side))
         pixels = cv2.resize(pixels, shrunk, interpolation=cv2.INTER_AREA)
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def _averaged(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Area averages. OpenCV sums floats faster than bytes, to the same results, but for whole ratios."""
+    height, width = pixels.shape[:2]
+    if pixels.size > _FLOAT_VALUES or not (height % side or width % side):
+        return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+    averages = cv2.resize(pixels.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.convertScaleAbs(averages)  # rounds, as the sum of bytes would be
 
 
 def model_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fastdup_dagster.images import opencv_alone
@@ -30,7 +29,7 @@ from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked, decode_side
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
+from fastdup_dagster.storage import StagedTable, TableStore, remove_tree, write_parquet
 
 Progress = Callable[[int, int], None]
 
@@ -41,8 +40,8 @@ RECIPE_VERSION = "3"
 # than that, and a long pass does not leave a heap of small files. The rows bound memory.
 _PART_SECONDS = 1.0
 _PART_SHARE = 0.01
-_PART_ROWS = 4_096
-_BLOCK = 4_096
+_PART_ROWS = 2_048
+_BLOCK = 2_048
 _STAGE = "features"
 
 
@@ -118,7 +117,7 @@ class _TablePlan:
         temporary = path.with_suffix(".tmp")
         # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
         table = frame.to_arrow().cast(self.schema.arrow)
-        pq.write_table(table, temporary, compression="zstd", compression_level=1, write_statistics=False)
+        write_parquet(table, temporary)
         temporary.rename(path)
         number = self.rows.add_file(path)
         for row, (position, _) in enumerate(self.pending):
@@ -133,7 +132,7 @@ def _series(column: Column, rows: Sequence[dict[str, Any]]) -> pl.Series:
     if not isinstance(dtype, pl.Array):
         return pl.Series(column.name, values, dtype=dtype)
     there = np.array([value is not None for value in values])
-    block = np.zeros((len(values), *dtype.shape), dtype=column.dtype.value_type.to_pandas_dtype())
+    block = np.zeros((len(values), *dtype.shape), dtype=pl.Series([], dtype=dtype.inner).to_numpy().dtype)
     if there.any():
         block[there] = [value for value in values if value is not None]
     series = pl.Series(column.name, block, dtype=dtype)
