@@ -139,7 +139,7 @@ def assets() -> Iterator[str]:
             f"[`{name}`](tables.md#{name})" if name in TABLES else f"`{name}`",
             f"`{spec.partitions_def.name}`",
             ", ".join(f"`{dep.asset_key.to_user_string()}`" for dep in spec.deps),
-            " ".join((spec.description or "").split("\n\n")[0].split()),
+            " ".join((spec.description or "observed, not made here").split("\n\n")[0].split()),
         )
         for name, spec in sorted(
             specs.items(), key=lambda item: list(TABLES).index(item[0]) if item[0] in TABLES else -1
