@@ -138,7 +138,7 @@ def assets() -> Iterator[str]:
         (
             f"[`{name}`](tables.md#{name})" if name in TABLES else f"`{name}`",
             f"`{spec.partitions_def.name}`",
-            ", ".join(f"`{dep.asset_key.to_user_string()}`" for dep in spec.deps),
+            ", ".join(sorted(f"`{dep.asset_key.to_user_string()}`" for dep in spec.deps)),
             " ".join((spec.description or "observed, not made here").split("\n\n")[0].split()),
         )
         for name, spec in sorted(
