@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TYPED  := build/typed
 
-.PHONY: help demo test lint format dev wheel clean
+.PHONY: help demo test lint docs format dev wheel clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ lint: $(READY)  ## formatting, lint rules, strict types
 	@rm -rf $(TYPED) && mkdir -p $(TYPED)/fastdup_dagster
 	@ln -s $(CURDIR)/fastdup_dagster/* $(CURDIR)/assets $(CURDIR)/resources $(TYPED)/fastdup_dagster/
 	cd $(TYPED) && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p fastdup_dagster
+
+docs: $(READY)  ## the documentation, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(READY)  ## put the code in form
 	$(BIN)/ruff format .

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class Fastdup(FastdupController):
     """The analysis, its results, search among them and galleries, in one object.
 
-    >>> fd = fastdup.create(work_dir="results", input_dir="images")
-    >>> fd.run(annotations=pd.read_csv("annotations.csv"))
-    >>> df_sim = fd.similarity()
-    >>> df_cc, cc_info = fd.connected_components()
-    >>> fd.vis.duplicates_gallery()
+    Examples:
+        >>> fd = fastdup.create(work_dir="results", input_dir="images")
+        >>> fd.run(annotations=pd.read_csv("annotations.csv"))
+        >>> df_sim = fd.similarity()
+        >>> df_cc, cc_info = fd.connected_components()
+        >>> fd.vis.duplicates_gallery()
     """
 
     @cached_property

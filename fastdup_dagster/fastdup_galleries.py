@@ -45,9 +45,9 @@ class FastdupVisualizer:
     * `show`: show the page under the cell of a Jupyter notebook; elsewhere it does nothing.
     * `kwargs`: `descending`, `get_label_func`, `get_bounding_box_func` (x1, y1, x2, y2), `get_reformat_filename_func`.
 
-    Raises (all galleries):
-        TypeError: for an unknown argument, naming the nearest known one, or a value of the wrong type.
-        ValueError: for a value that is refused, naming it.
+    Raises:
+        TypeError: (all galleries) for an unknown argument, naming the nearest known one, or a value of the wrong type.
+        ValueError: (all galleries) for a value that is refused, naming it.
     """
 
     def __init__(self, controller: Analysed, default_config: Mapping[str, Any] | None = None) -> None:

@@ -30,6 +30,28 @@ ERROR_CODES: dict[str, str] = {
 }
 
 
+_FLAT: dict[pa.DataType, pl.DataType] = {
+    pa.bool_(): pl.Boolean(),
+    pa.int32(): pl.Int32(),
+    pa.int64(): pl.Int64(),
+    pa.uint8(): pl.UInt8(),
+    pa.float32(): pl.Float32(),
+    pa.float64(): pl.Float64(),
+    pa.string(): pl.String(),
+}
+
+
+def _polars(dtype: pa.DataType) -> pl.DataType:
+    """The polars dtype of an Arrow type that a schema uses. By hand: asking pyarrow for it makes it import pandas."""
+    if pa.types.is_fixed_size_list(dtype):
+        return pl.Array(_polars(dtype.value_type), dtype.list_size)
+    if pa.types.is_list(dtype):
+        return pl.List(_polars(dtype.value_type))
+    if pa.types.is_timestamp(dtype):
+        return pl.Datetime(dtype.unit, dtype.tz)
+    return _FLAT[dtype]
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: its Arrow type, whether null is allowed, and what it holds."""
@@ -43,8 +65,7 @@ class Column:
     @property
     def polars_dtype(self) -> pl.DataType:
         """The polars dtype that this column has in a frame."""
-        dtype = pl.from_arrow(pa.array([], type=self.dtype)).dtype  # type: ignore[union-attr]
-        return dtype if isinstance(dtype, pl.DataType) else dtype()
+        return _polars(self.dtype)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,10 @@
 """The embedding model: the bundled one, or any ONNX model of one's own."""
 
+import os
+
+# ONNX Runtime reports to its makers unless told not to before it is first imported, which is below.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from fastdup_dagster.models.embedding import EmbeddingModel, load_model
 from fastdup_dagster.models.session import open_session
 

@@ -101,16 +101,18 @@ class ReusableRows:
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
             for group, inside, which in _row_groups(self._files[int(number)], rows[wanted]):
-                whole = len(inside) == group.num_rows and (np.diff(inside) == 1).all()
-                pieces.append(group if whole else group.take(pa.array(inside)))
+                whole = len(inside) == len(group) and (np.diff(inside) == 1).all()
+                pieces.append(group if whole else group[inside])
                 places.append(wanted[which])
-        table = pa.concat_tables(pieces)
+        frame = pl.concat(pieces)
         order = np.argsort(np.concatenate(places), kind="stable")
         in_order = (np.diff(order) == 1).all()  # as in a first pass: nothing to move
-        return pl.DataFrame(table if in_order else table.take(pa.array(order)))
+        return frame if in_order else frame[order]
 
 
-def _row_groups(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
+def _row_groups(
+    path: Path, rows: NDArray[np.int64]
+) -> Iterator[tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.int64]]]:
     """For each row group that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
     with pq.ParquetFile(path) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
@@ -118,4 +120,4 @@ def _row_groups(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[pa.Table,
         groups = np.searchsorted(ends, rows, side="right")
         for number in np.unique(groups):
             which = np.flatnonzero(groups == number)
-            yield file.read_row_group(int(number)), rows[which] - (ends[number] - sizes[number]), which
+            yield pl.DataFrame(file.read_row_group(int(number))), rows[which] - (ends[number] - sizes[number]), which

@@ -1,0 +1,182 @@
+"""What pages take from the code: a line `<!-- generated: NAME -->` becomes Markdown made by the function NAME here."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic_core import PydanticUndefined
+
+from fastdup_dagster import cli, constants
+from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.run_settings import RunSettings
+from fastdup_dagster.schemas import ERROR_CODES, TABLES
+from fastdup_dagster.settings import Limits, Settings
+
+_MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
+_EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+_NOT_PUBLISHED = "annotations"
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Fills in the generated parts of a page (called by MkDocs).
+
+    Raises:
+        KeyError: naming a part that no function here makes.
+    """
+
+    def made(mark: re.Match[str]) -> str:
+        if mark[1] not in PARTS:
+            raise KeyError(f"{page.file.src_uri}: nothing makes {mark[1]!r}; there are {', '.join(PARTS)}")
+        return "\n".join(PARTS[mark[1]]())
+
+    return _MARK.sub(made, markdown)
+
+
+def tables() -> Iterator[str]:
+    """Every table: what a row stands for, its columns, and the gates that it passes before it is published."""
+    for table in TABLES.values():
+        yield f"\n## {table.name}\n\nA row per {table.row}.\n"
+        if table.name == _NOT_PUBLISHED:
+            yield "Only the Python API keeps it, with the user's own columns after these.\n"
+        rows = ((f"`{c.name}`", f"`{c.dtype}`", "yes" if c.nullable else "", c.description) for c in table.columns)
+        yield from _table(("column", "type", "may be null", "what it holds"), rows)
+        if table.name in CHECKS:
+            yield "\nIn Dagster, published only if:\n"
+            yield from (f"- `{name}`: {text}" for name, text in CHECKS[table.name].items())
+
+
+def error_codes() -> Iterator[str]:
+    """What each error code means."""
+    yield from _table(("code", "meaning"), ((f"`{code}`", text) for code, text in ERROR_CODES.items()))
+
+
+def settings() -> Iterator[str]:
+    """The fields of `Settings`."""
+    yield from _fields(Settings.model_fields)
+
+
+def run_settings() -> Iterator[str]:
+    """The fields that `RunSettings` has beyond those of `Settings`."""
+    own = {name: field for name, field in RunSettings.model_fields.items() if name not in Settings.model_fields}
+    yield from _fields(own)
+
+
+def limits() -> Iterator[str]:
+    """The fields of `Limits`."""
+    yield from _fields(Limits.model_fields)
+
+
+def _fields(fields: Any) -> Iterator[str]:
+    rows = (
+        (f"`{name}`", f"`{_annotation(field.annotation)}`", f"`{_default(field)}`", field.description)
+        for name, field in fields.items()
+    )
+    yield from _table(("name", "type", "default", "meaning"), rows)
+
+
+def _annotation(annotation: Any) -> str:
+    plain = inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:typing|fastdup_dagster\.\w+)\.", "", plain)
+
+
+def _default(field: Any) -> str:
+    default = field.get_default(call_default_factory=True)
+    return (
+        ""
+        if default is PydanticUndefined
+        else f"{type(default).__name__}()"
+        if field.default_factory
+        else repr(default)
+    )
+
+
+def constant_names() -> Iterator[str]:
+    """The constants under the headings that comments in the module give them."""
+    for heading, names in _sections(inspect.getsource(constants)):
+        yield f"\n## {heading}\n"
+        yield from _table(("name", "value"), ((f"`FD.{name}`", f"`{getattr(constants, name)!r}`") for name in names))
+
+
+def _sections(source: str) -> Iterator[tuple[str, list[str]]]:
+    lines = source.splitlines()
+    headings = {number: line[2:] for number, line in enumerate(lines, 1) if line.startswith("# ")}
+    found: dict[str, list[str]] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            heading = headings[max(number for number in headings if number < node.lineno)]
+            found.setdefault(heading[0].upper() + heading[1:], []).append(node.targets[0].id)
+    yield from found.items()
+
+
+def command_line() -> Iterator[str]:
+    """The help of every command, as click prints it."""
+    root = click.Context(cli.main, info_name="fastdup-dagster", max_content_width=100)
+    yield from _console(cli.main.get_help(root))
+    for name, command in cli.main.commands.items():
+        context = click.Context(command, info_name=name, parent=root, max_content_width=100)
+        yield f"\n## {name}\n"
+        yield from _console(command.get_help(context))
+
+
+def _console(text: str) -> Iterator[str]:
+    yield from ("```text", "\n".join(line.rstrip() for line in text.splitlines()), "```")
+
+
+def assets() -> Iterator[str]:
+    """The assets with what they are made from and how they are cut."""
+    from fastdup_dagster.definitions import defs
+
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    rows = (
+        (
+            f"[`{name}`](tables.md#{name})" if name in TABLES else f"`{name}`",
+            f"`{spec.partitions_def.name}`",
+            ", ".join(sorted(f"`{dep.asset_key.to_user_string()}`" for dep in spec.deps)),
+            " ".join((spec.description or "observed, not made here").split("\n\n")[0].split()),
+        )
+        for name, spec in sorted(
+            specs.items(), key=lambda item: list(TABLES).index(item[0]) if item[0] in TABLES else -1
+        )
+    )
+    yield from _table(("asset", "partitions", "made from", "what it is"), rows)
+
+
+def jobs() -> Iterator[str]:
+    """The jobs that are launched by name."""
+    from fastdup_dagster.definitions import defs
+
+    found = sorted(defs.jobs or (), key=lambda job: job.name)
+    yield from _table(("job", "what it does"), ((f"`{job.name}`", job.description) for job in found))
+
+
+def examples() -> Iterator[str]:
+    """Every script of `examples/`, with what its docstring says."""
+    for path in sorted(_EXAMPLES.glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        about = ast.get_docstring(tree) or ""
+        code = textwrap.dedent("\n".join(source.splitlines()[tree.body[0].end_lineno :])).strip()
+        yield f"\n## {path.name}\n\n{about}\n\n```python\n{code}\n```"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    head = list(head)
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" * len(head) + "|"
+    for row in rows:
+        yield "| " + " | ".join(str(cell).replace("|", r"\|").replace("\n", " ") for cell in row) + " |"
+
+
+PARTS: dict[str, Callable[[], Iterable[str]]] = {
+    made.__name__: made
+    for made in (
+        tables, error_codes, settings, run_settings, limits, constant_names, command_line, assets, jobs, examples
+    )
+}  # fmt: skip
