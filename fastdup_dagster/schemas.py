@@ -250,7 +250,7 @@ _KIND = Column("kind", pa.string(), "identical_bytes, identical_pixels, near_dup
 _VERIFIED = Column(
     "verified_score",
     pa.float32(),
-    "cosine times the best normalised cross-correlation of the thumbnails; null where there are no images",
+    "cosine (other metrics: 1) times how well the thumbnails match, -1 to 1; null where there are no images",
     nullable=True,
 )
 

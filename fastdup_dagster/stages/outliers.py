@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import polars as pl
 
 from fastdup_dagster.schemas import OUTLIERS
@@ -20,7 +22,8 @@ def outliers(graph: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """
     if graph.is_empty():
         return OUTLIERS.frame()
-    count = max(1, int(settings.outlier_percentile * len(graph)))
+    # As the number was written: in binary, .29 of 100 would be 28.
+    count = max(1, int(Decimal(str(settings.outlier_percentile)) * len(graph)))
     lowest = graph.sort("distance", "from", "to").head(count).unique("from", keep="first", maintain_order=True)
     return OUTLIERS.frame(
         lowest.select(pl.col("from").alias("outlier"), pl.col("to").alias("nearest"), "distance").with_columns(

@@ -1,15 +1,17 @@
 """Are two similar images the same picture? Thumbnails are compared where feature vectors cannot tell.
 
-The score is the cosine of the features times how well the 16 x 16 colour thumbnails match: the central 14 x 14 of one
-slid over the other by up to one pixel, the best place counts; or, weighted by `WEIGHT_OF_EDITS`, of one mirrored, or a
-window of one with the whole of the other (a crop). Two windows match by the mean of two normalised cross-correlations,
-each over the values of all channels together: of their colours, and of their edges (differences of neighbouring
-pixels). Colours alone take every bright sky over a dark sea for the same picture; edges alone lose a soft one.
+The score is the cosine of the features (under another metric: 1) times how well the 16 x 16 colour thumbnails match:
+the central 14 x 14 of one slid over the other by up to one pixel, the best place counts; or, weighted by
+`WEIGHT_OF_EDITS`, of one mirrored, or a window of one with the whole of the other (a crop). Two windows match by the
+mean of two normalised cross-correlations, each over the values of all channels together: of their colours, and of
+their edges (differences of neighbouring pixels). Colours alone take every bright sky over a dark sea for the same
+picture; edges alone lose a soft one.
 NCC: Lewis, Fast Normalized Cross-Correlation (1995). What it is worth: docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -199,26 +201,26 @@ def _ratio(common: Floats, sizes: Floats) -> Floats:
 def judged(pairs: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Adds `kind` and `verified_score` to pairs.
 
+    Cost: linear in the pairs that share no bytes; memory beyond the pairs' own does not grow with them.
+
     Args:
         pairs: columns `from` (an index of `first`), `to` (an index of `second`) and `distance`.
-        first: `index`, `content_hash`, `pixel_hash`, `thumbnail` of one side (of `img_stats`).
+        first: `index`, `content_hash`, `pixel_hash`, `thumbnail` of one side (of `img_stats`), by index.
         second: the same of the other side.
-        settings: `near_duplicate_threshold`.
+        settings: `distance`, `near_duplicate_threshold`, threads.
+
+    Raises:
+        ValueError: if a pair is of an image that its side does not hold.
     """
     rows_a, rows_b = (_positions(pairs[end], side) for end, side in (("from", first), ("to", second)))
-    thumbnails = [
-        side["thumbnail"].fill_null(pl.lit([0] * THUMBNAIL_BYTES, dtype=side.schema["thumbnail"])).to_numpy()
-        for side in (first, second)
-    ]
-    match = thumbnail_match(thumbnails[0][rows_a], thumbnails[1][rows_b])
-    verified = pairs["distance"].to_numpy() * match
     same = {
         name: (first[name].gather(rows_a) == second[name].gather(rows_b)).fill_null(False)
         for name in ("content_hash", "pixel_hash")
     }
+    verified = pl.Series(_verified(pairs["distance"].to_numpy(), (first, rows_a), (second, rows_b), settings))
     return (
         pairs.with_columns(
-            pl.Series("verified_score", verified, dtype=pl.Float32),
+            verified.fill_nan(None).alias("verified_score"),
             pl.Series("_bytes", same["content_hash"]),
             pl.Series("_pixels", same["pixel_hash"]),
         )
@@ -236,6 +238,34 @@ def judged(pairs: pl.DataFrame, first: pl.DataFrame, second: pl.DataFrame, setti
     )
 
 
+_Side = tuple[pl.DataFrame, NDArray[np.int64]]
+
+
+def _verified(distances: Floats, one: _Side, other: _Side, settings: Settings) -> Floats:
+    """Verified score of each pair, m, float32; NaN where an image has no thumbnail."""
+    thumbnails = [_thumbnails(side) for side, _ in (one, other)]
+    there = [side["thumbnail"].is_not_null().to_numpy()[rows] for side, rows in (one, other)]
+    score = np.full(len(distances), np.nan, dtype=np.float32)
+    known = np.flatnonzero(there[0] & there[1])
+    # Only a cosine is a share of what two images have in common: 1 / (1 + d) has no scale that would mean anything.
+    likeness = np.maximum(distances, 0) if settings.distance == "cosine" else np.ones_like(distances)
+
+    def block(start: int) -> None:
+        at = known[start : start + _BLOCK]
+        score[at] = likeness[at] * thumbnail_match(thumbnails[0][one[1][at]], thumbnails[1][other[1][at]])
+
+    with ThreadPoolExecutor(settings.threads) as pool:
+        list(pool.map(block, range(0, len(known), _BLOCK)))
+    return score
+
+
+def _thumbnails(side: pl.DataFrame) -> Thumbnails:
+    filled = side["thumbnail"]
+    if filled.null_count():  # else numpy sees the frame's own memory
+        filled = filled.fill_null(pl.lit([0] * THUMBNAIL_BYTES, dtype=filled.dtype))
+    return filled.to_numpy()
+
+
 def judged_by_cosine(pairs: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """`kind` where there are no images: near_duplicate at or over `cc_threshold`; no verified score."""
     near = pl.col("distance") >= pl.lit(settings.cc_threshold, dtype=pl.Float32)
@@ -247,4 +277,12 @@ def judged_by_cosine(pairs: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 def _positions(ids: pl.Series, side: pl.DataFrame) -> NDArray[np.int64]:
     """Row numbers of ids in a frame that is sorted by index."""
-    return np.searchsorted(side["index"].to_numpy(), ids.to_numpy())
+    index, wanted = side["index"].to_numpy(), ids.to_numpy()
+    rows = np.searchsorted(index, wanted)
+    strange = (rows >= len(index)) | (index[np.minimum(rows, len(index) - 1)] != wanted) if len(index) else wanted >= 0
+    if strange.any():
+        raise ValueError(
+            f"{int(strange.sum())} pairs are of images that img_stats does not hold, the first has index "
+            f"{wanted[strange][0]}: img_stats and embeddings are of different listings, make both again"
+        )
+    return rows

@@ -45,6 +45,14 @@ def test_at_least_one_edge_counts_and_the_share_is_rounded_down(graph_of: GraphO
     assert table["outlier"].to_list() == list(range(count))
 
 
+@pytest.mark.parametrize(("share", "edges", "count"), [(0.29, 100, 29), (0.35, 180, 63), (0.57, 100, 57)])
+def test_the_share_is_taken_as_written_not_as_binary_rounds_it(
+    graph_of: GraphOf, share: float, edges: int, count: int
+) -> None:
+    graph = graph_of(*[(i, i + 1, i / 256) for i in range(edges)])
+    assert len(outliers(graph, settings_from({"outlier_percentile": share}))) == count
+
+
 def test_no_edges_no_outliers(graph_of: GraphOf) -> None:
     assert outliers(graph_of(), settings_from({})).equals(OUTLIERS.frame())
 

@@ -118,6 +118,43 @@ def test_ids_of_the_statistics_need_not_be_dense(graph_of: GraphOf) -> None:
     assert table["kind"].to_list() == ["identical_bytes", "similar"]
 
 
+def test_a_pair_whose_image_has_no_thumbnail_is_never_a_near_duplicate(graph_of: GraphOf) -> None:
+    stats = stats_of(("a", "p", None), ("b", "q", None), ("c", "r", 1))
+    table = similarity(graph_of((0, 1, 0.99), (0, 2, 0.98)), settings_from({}), stats)
+    assert table["kind"].to_list() == ["similar", "similar"]
+    assert table["verified_score"].to_list() == [None, None]
+
+
+def test_a_pair_of_an_image_that_the_statistics_do_not_hold_is_an_error(graph_of: GraphOf) -> None:
+    stats = stats_of(("a", "p", 1), ("b", "q", 2))
+    with pytest.raises(ValueError, match="img_stats does not hold, the first has index 7"):
+        similarity(graph_of((0, 7, 0.99)), settings_from({}), stats)
+    with pytest.raises(ValueError, match="img_stats does not hold, the first has index 1"):
+        similarity(graph_of((0, 1, 0.99)), settings_from({}), stats.filter(pl.col("index") != 1))
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "l1", "braycurtis"])
+def test_a_copy_is_a_near_duplicate_under_any_metric(graph_of: GraphOf, distance: str) -> None:
+    settings = settings_from({"distance": distance, "nnf_mode": "Flat", "threshold": 0.05})
+    stats = stats_of(("a", "p", 1), ("b", "q", 1), ("c", "r", 2))
+    table = similarity(graph_of((0, 1, 0.4), (0, 2, 0.3)), settings, stats)
+    assert table["kind"].to_list() == ["near_duplicate", "similar"]
+
+
+def test_opposite_vectors_and_opposite_pictures_do_not_make_a_likeness(graph_of: GraphOf) -> None:
+    stats = stats_of(("a", "p", 1), ("b", "q", 2))
+    table = similarity(graph_of((0, 1, -0.9)), settings_from({"threshold": -1.0}), stats)
+    assert abs(table["verified_score"][0]) == 0
+    assert table["kind"][0] == "similar"
+
+
+def test_the_score_does_not_depend_on_the_number_of_threads(graph_of: GraphOf) -> None:
+    stats = stats_of(*((str(seed), str(seed), seed) for seed in range(60)))
+    graph = graph_of(*((a, b, 0.95) for a in range(60) for b in range(60) if a != b))
+    one, four = (similarity(graph, settings_from({"num_threads": threads}), stats) for threads in (1, 4))
+    assert one.equals(four)
+
+
 def picture(seed: int) -> np.ndarray:
     """A picture with edges and shapes, unlike any other seed's."""
     rng = np.random.default_rng(seed)
