@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fastdup_dagster import constants as FD
+from fastdup_dagster.checks import whole
 from fastdup_dagster.stages import v1_pages, v1_words
 from fastdup_dagster.stages.v1_component_rows import component_rows
-from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, check_config, page_path, whole
+from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, check_config, page_path
 from fastdup_dagster.stages.v1_gallery_rows import duplicate_rows, neighbour_rows, outlier_rows, stat_column, stat_rows
 from fastdup_dagster.stages.v1_gallery_source import Analysed, GallerySource, options_of
 from fastdup_dagster.stages.v1_report import write_report

@@ -8,13 +8,17 @@ come after them. Precomputed embeddings: one instance per annotation row, images
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from fastdup_dagster.annotations import Annotations
+from fastdup_dagster.names import spellings
+from fastdup_dagster.outputs import OwnFiles
 from fastdup_dagster.schemas import ANNOTATIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, NothingFoundError, Source, display_name, local_path, to_uri
@@ -23,6 +27,8 @@ from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
 
 _SHOWN = 5
+# What a source's note says where it left out archives or videos beside images.
+_MIXED = "archives or videos"
 
 
 @dataclass(frozen=True)
@@ -33,60 +39,131 @@ class Instances:
         manifest: the table `image_manifest`.
         annotations: the table `annotations`, the user's columns after its own.
         notes: sentences for people: what was left out and why.
+        warnings: what a person ought to be told unasked.
     """
 
     manifest: pl.DataFrame
     annotations: pl.DataFrame
     notes: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 class NamedSource:
-    """A source, and further files by name; tells which entry a name means.
+    """A source, and further files by name; tells which entry a name means, and leaves out what runs wrote.
 
     Args:
         source: what is listed.
         base: folder that relative names start at.
         more: names of annotated files; those that the source does not have are listed after it.
-        apart: folder of results, whose pictures are no input even if it lies inside the listed folder.
+        inputs: the files and folders that the source lists, absolute: names may be relative to any of these folders,
+            and a file that is named here, or in `more`, is input whoever wrote it.
+        work_dir: folder of results, which are no input even if it lies inside a listed folder.
     """
 
-    def __init__(self, source: Source, base: Path, more: Sequence[str] = (), apart: Path | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        base: Path,
+        more: Sequence[str] = (),
+        inputs: Sequence[Path] = (),
+        work_dir: Path | None = None,
+    ) -> None:
         self._source = source
-        inside = apart is not None and as_bytes(apart).startswith(as_bytes(base).rstrip(b"/") + b"/")
-        self._apart = as_bytes(apart) + b"/" if apart is not None and inside else None
-        self._base = base
         self._more = more
+        folders = [path for path in inputs if path.is_dir()]
+        files = [path for path in inputs if not path.is_dir()]
+        self._listed = [as_bytes(folder).rstrip(b"/") + b"/" for folder in folders]
+        self._named = {as_bytes(path) for path in files}
+        self._bases = list(dict.fromkeys([base, *folders, *_common_folder(files)]))
+        self._alone = {path.name: as_bytes(path) for path in files}
+        for name in {name for name, times in Counter(path.name for path in files).items() if times > 1}:
+            del self._alone[name]
+        self._work_dir = None if work_dir is None else os.path.realpath(os.fsencode(work_dir)).rstrip(b"/") + b"/"
+        self._below: dict[bytes, bool] = {}
+        self._own = None if work_dir is None else OwnFiles(work_dir)
+        self._left_out = 0
         self._by_path: dict[bytes, str] = {}
         self._names: set[str] = set()
+        self.missing: list[str] = []
         self.name = source.name
 
     @property
     def notes(self) -> list[str]:
-        """What the source left out."""
-        return self._source.notes
+        """What the source left out, and how many files of earlier runs were."""
+        own = [f"{self._left_out} files that earlier runs wrote were left out"] if self._left_out else []
+        return self._source.notes + own
+
+    @property
+    def bases(self) -> list[Path]:
+        """The folders that relative names start at."""
+        return self._bases
 
     def entries(self) -> Iterator[Entry]:
         """The source's entries in order, then the further files in theirs."""
+        self._left_out = 0
+        self.missing.clear()
         for entry in self._source.entries():
-            if self._apart is None or not local_path(entry.uri).startswith(self._apart):
+            if self._is_result(local_path(entry.uri)):
+                self._left_out += 1
+            else:
                 yield self._noted(entry)
         for name in self._more:
             if self.resolve(name) is None:
-                shown = display_name(os.fsencode(os.path.normpath(name)))
-                yield self._noted(stat_entry(shown, self._paths(name)[0]))
+                entry = self._further(name)
+                if entry.error_code == "MISSING_FILE":
+                    self.missing.append(name)
+                yield self._noted(entry)
 
     def resolve(self, name: str) -> str | None:
-        """The `filename` of the entry that a name means: relative to `base`, absolute, or as the results spell it."""
-        found = (self._by_path.get(path) for path in self._paths(name))
-        return next(filter(None, found), name if name in self._names else None)
+        """The `filename` of the entry that a name means: relative, absolute, or as the results spell it.
 
-    def _paths(self, name: str) -> list[bytes]:
-        return [as_bytes(self._base / name), as_bytes(name)]
+        Raises:
+            ValueError: for a name that is relative to several of the given folders.
+        """
+        first, *others = self._bases
+        if (known := self._entry(name, first)) is not None:
+            return known
+        found = list(dict.fromkeys(filter(None, (self._entry(name, base) for base in others))))
+        if len(found) > 1:
+            raise ValueError(f"filename {name!r} is in several of the given folders: {found}; give it with its folder")
+        if found:
+            return found[0]
+        if (known := self._entry(name, Path.cwd())) is not None:
+            return known
+        return name if name in self._names else self._by_path.get(self._alone.get(name, b""))
+
+    def _entry(self, name: str, base: Path) -> str | None:
+        paths = (as_bytes(base / spelling) for spelling in spellings(name))
+        return next((self._by_path[path] for path in paths if path in self._by_path), None)
+
+    def _further(self, name: str) -> Entry:
+        """The entry of a file that the source does not list."""
+        possible = [(spelling, base) for spelling in spellings(name) for base in [*self._bases, Path.cwd()]]
+        spelling, base = next((p for p in possible if os.path.exists(p[1] / p[0])), possible[0])  # noqa: PTH110 any bytes
+        return stat_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
+
+    def _is_result(self, path: bytes) -> bool:
+        if self._own is None or path in self._named or not path.startswith(tuple(self._listed)):
+            return False
+        return self._in_work_dir(os.path.dirname(path)) or path in self._own  # noqa: PTH120 bytes
+
+    def _in_work_dir(self, folder: bytes) -> bool:
+        """Whether a listed folder is below work_dir, unless a folder that was asked for is."""
+        if folder not in self._below:
+            self._below[folder] = self._is_below(folder) and not any(map(self._is_below, self._listed))
+        return self._below[folder]
+
+    def _is_below(self, folder: bytes) -> bool:
+        return self._work_dir is not None and (os.path.realpath(folder) + b"/").startswith(self._work_dir)
 
     def _noted(self, entry: Entry) -> Entry:
         self._by_path.setdefault(local_path(entry.uri), entry.filename)
         self._names.add(entry.filename)
         return entry
+
+
+def _common_folder(files: Sequence[Path]) -> list[Path]:
+    return [Path(os.path.commonpath([path.parent for path in files]))] if files else []
 
 
 def instances(
@@ -109,8 +186,9 @@ def instances(
     if files.is_empty():
         raise NothingFoundError(nothing_left(f"{len(listing.frame)} images in {source.name}", settings))
     notes = listing.notes + notes
+    warned = [note for note in listing.notes if _MIXED in note]
     if annotations is None:
-        return Instances(boxed(files, settings), unannotated(files["index"]), notes)
+        return Instances(boxed(files, settings), unannotated(files["index"]), notes, warned)
     rows = [source.resolve(name) for name in annotations.filenames]
     if annotations.boxes is None:
         table = pl.DataFrame({"filename": rows, "row": range(len(rows))}, schema_overrides={"filename": pl.String})
@@ -124,7 +202,10 @@ def instances(
         made = _crops(listing.frame, files, rows, annotations, notes)
     left_out = len(annotations) - int(made.annotations["is_annotated"].sum())
     told = [f"{left_out} annotation rows are of files that are not part of this run"] if left_out else []
-    return Instances(made.manifest, made.annotations, notes + told + annotations.notes)
+    if len(source.missing) == len(annotations):
+        places = ", ".join(map(str, source.bases))
+        warned.append(f"no annotation names a file that is there: {source.missing[:_SHOWN]}; looked in {places}")
+    return Instances(made.manifest, made.annotations, notes + told + annotations.notes, warned)
 
 
 def precomputed_instances(
@@ -136,18 +217,32 @@ def precomputed_instances(
         NothingFoundError: if nothing is left.
         ValueError: for a name of `subset` that is not annotated.
     """
-    entries = [Entry(display_name(os.fsencode(n)), to_uri(as_bytes(base / n))) for n in annotations.filenames]
+    names = [_spelling(base, name) for name in annotations.filenames]
+    entries = [Entry(display_name(os.fsencode(name)), to_uri(as_bytes(base / name))) for name in names]
     frame = entries_frame(list(enumerate(entries)), None)
+    taken = pl.Series([bool(re.search(settings.find_regex, name)) for name in names])
+    skipped = len(taken) - int(taken.sum())
+    unmatched = [f"{skipped} files do not match find_regex={settings.find_regex!r}"] if skipped else []
     if annotations.boxes is not None:
         frame = _with_boxes(frame, list(annotations.boxes), frame["index"])
     if subset is not None:
-        _refuse_unknown([name for name in subset if name not in set(annotations.filenames)])
-        frame = frame.filter(pl.Series([name in set(subset) for name in annotations.filenames]))
+        paths = [as_bytes(base / name) for name in names]
+        wanted = {name: {as_bytes(base / spelling) for spelling in spellings(name)} for name in subset}
+        _refuse_unknown([name for name, meant in wanted.items() if not meant & set(paths)])
+        every = set().union(*wanted.values())
+        taken &= pl.Series([path in every for path in paths])
+    frame = frame.filter(taken)
     frame, notes = sliced(frame, settings)
     if frame.is_empty():
         raise NothingFoundError(nothing_left(f"{len(annotations)} annotations", settings))
     made = _annotated(frame, frame["index"], annotations)
-    return Instances(made.manifest, made.annotations, notes + annotations.notes)
+    return Instances(made.manifest, made.annotations, unmatched + notes + annotations.notes)
+
+
+def _spelling(base: Path, name: str) -> str:
+    """What a name means; only one with a backslash can mean two files."""
+    possible = spellings(name) if len(spellings(name)) > 1 else ()
+    return next((spelling for spelling in possible if os.path.exists(base / spelling)), name)  # noqa: PTH110 any bytes
 
 
 def unannotated(index: pl.Series) -> pl.DataFrame:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, choice, similarity_score, whole
+from fastdup_dagster.checks import choice, whole
+from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, similarity_score
 from fastdup_dagster.stages.v1_gallery_rows import Labels, stat_column
 
 REDUCTIONS = ("mean", "sum")

@@ -70,7 +70,7 @@ def test_threshold_and_ids(opened: Fastdup) -> None:
     assert found["to"].tolist() == [1, 2, 6] and found["to"].dtype == np.int64
     opened.init_search(999)
     assert len(opened.vector_search(vec=vector)) == opened.num_instances()
-    opened.init_search(3, threshold=2)
+    opened.init_search(3, threshold=1)
     empty = opened.vector_search(vec=vector)
     assert empty.empty and list(empty.columns) == ["from", "to", "distance"]
 
