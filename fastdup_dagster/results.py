@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fastdup_dagster.analysis import VERIFIED_BY, graph_of
-from fastdup_dagster.constants import ANNOT_SPLIT, VALID
+from fastdup_dagster.constants import ALLOWED_STATS, ANNOT_SPLIT, VALID
 from fastdup_dagster.schemas import ADVANCED_STATISTICS, ANNOTATIONS
 from fastdup_dagster.sources import local_path
 from fastdup_dagster.stages.components import components
@@ -23,7 +23,7 @@ from fastdup_dagster.work_dir import KEY, SavedRun, WorkDir
 
 Split = str | Collection[str] | None
 
-STATISTICS = ("img_w", "img_h", "unique", "blur", "mean", "min", "max", "stdv", "file_size", "contrast")
+STATISTICS = tuple(ALLOWED_STATS)
 MAYBE_MISSING = frozenset({"img_w", "img_h", "unique", "file_size"})
 """The statistics that are whole numbers: missing without statistics, or where embeddings were given."""
 MISSING_ANNOTATION = "MISSING_ANNOTATION"

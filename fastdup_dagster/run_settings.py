@@ -8,19 +8,20 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from fastdup_dagster import constants as FD
 from fastdup_dagster.settings import Settings, settings_from
 
 DataType = Literal["infer", "image", "bbox"]
 
 # Models that V1 downloads by name, and the width of their vectors.
 NAMED_MODELS = {
-    "dinov2s": 384,
-    "dinov2b": 768,
-    "clip": 512,
-    "clip336": 768,
-    "resnet50": 1000,
-    "resent50": 1000,
-    "efficientnet": 1000,
+    FD.DINOV2S_MODEL: FD.DINOV2S_MODEL_DIM,
+    FD.DINOV2B_MODEL: FD.DINOV2B_MODEL_DIM,
+    FD.CLIP_MODEL: FD.CLIP_MODEL_DIM,
+    FD.CLIP_MODEL2: FD.CLIP_MODEL2_DIM,
+    FD.RESNET50_MODEL: FD.RESNET50_MODEL_DIM,
+    "resent50": FD.RESNET50_MODEL_DIM,
+    FD.EFFICIENTNET_MODEL: FD.EFFICIENTNET_MODEL_DIM,
 }
 
 
