@@ -252,11 +252,11 @@ def _column_names(given: object) -> tuple[str, ...] | None:
 
 def plain_input(given: Any, argument: str = "input_dir") -> Any:
     """An input as plain text, or a list of it, so that config.json can hold it."""
-    if given is None or isinstance(given, str):
+    if given is None or (isinstance(given, str) and given):
         return given
     if isinstance(given, Path):
         return str(given)
-    if not isinstance(given, bytes) and (isinstance(given, Sequence) or getattr(given, "shape", ()) != ()):
+    if not isinstance(given, str | bytes) and (isinstance(given, Sequence) or getattr(given, "shape", ()) != ()):
         items = list(given)
         if all(isinstance(item, str | Path) for item in items):
             return [str(item) for item in items]

@@ -98,7 +98,7 @@ class SearchMethods(Accessors):
         """Loads the vectors of a finished run for `search` and `vector_search`; this object keeps them.
 
         Args:
-            k: how many results at most. They are exact: every query is compared with all vectors up to two million.
+            k: how many results at most. They are exact: every query is compared with all vectors up to a million.
             work_dir: of another run than this object's.
             d: width of the vectors; the stored one if left out.
             model_path: of the model that made them, if they were given to `run` as embeddings. It is opened at once.

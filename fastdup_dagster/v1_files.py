@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fastdup_dagster import constants as FD
 from fastdup_dagster.images import ImageError, Margins, corners, read_image
+from fastdup_dagster.outputs import OwnFiles
 from fastdup_dagster.results import Results
 from fastdup_dagster.storage import write_atomically
 from fastdup_dagster.work_dir import EXPORT
@@ -56,9 +57,9 @@ def export_v1(results: Results, folder: Path, overwrite: bool = False) -> Path:
     ids, vectors = results.vectors()
     boxed = results.manifest.filter(pl.col("box").is_not_null() & pl.col("index").is_in(pl.Series(ids).implode()))
     owner = EXPORT if folder == results.folder else f"{EXPORT} {folder}"
-    ours = results.outputs.files(owner)
+    ours = OwnFiles(results.folder)
     names = [name for name in _FILES if name != FD.CROPS_CSV or len(boxed)]
-    there = [name for name in names if (folder / name).exists() and folder / name not in ours]
+    there = [name for name in names if (folder / name).exists() and os.fsencode(folder / name) not in ours]
     if there and not overwrite:
         raise FileExistsError(f"{folder} holds {', '.join(there)} already: give another folder, or overwrite=True")
     crops = write_crops(results, folder / _CROPS, boxed["index"].to_list(), overwrite)
@@ -66,7 +67,7 @@ def export_v1(results: Results, folder: Path, overwrite: bool = False) -> Path:
     files = {name: table.write_csv().encode("utf-8") for name, table in _tables(results, ids, boxed, crops).items()}
     files[FD.FEATURES_DATA] = vectors.astype("<f4").tobytes()
     config = folder / FD.CONFIG_JSON
-    if not config.exists() or config in ours:
+    if not config.exists() or os.fsencode(config) in ours:
         files[FD.CONFIG_JSON] = json.dumps(results.config, indent=2).encode("utf-8")
     for name, data in files.items():
         write_atomically(folder / name, data)
@@ -108,7 +109,7 @@ def _crops_table(results: Results, boxed: pl.DataFrame, crops: Mapping[int, Crop
             "index": boxed["index"],
             "filename": results.names_of(boxed["index"].to_numpy()),
             "crop_filename": pl.Series([crops[i].name if i in crops else None for i in ids], dtype=pl.String),
-            **{name: [place[number] for place in places] for number, name in enumerate(FD.BBOX_COLUMNS)},
+            **{name: [float(place[number]) for place in places] for number, name in enumerate(FD.BBOX_COLUMNS)},
         }
     )
     if all((table[name] == table[name].round()).all() for name in FD.BBOX_COLUMNS):
@@ -153,9 +154,9 @@ def write_crops(results: Results, folder: Path, ids: Iterable[int], overwrite: b
     """
     margins = Margins.of(results.run.settings)
     rows = results.manifest.filter(pl.col("index").is_in(list(ids)) & pl.col("box").is_not_null())
-    ours = results.outputs.files()
+    ours = OwnFiles(results.folder)
     paths = [folder / f"{index}.png" for index in rows["index"]]
-    foreign = [path.name for path in paths if path.exists() and path not in ours]
+    foreign = [path.name for path in paths if path.exists() and os.fsencode(path) not in ours]
     if foreign and not overwrite:
         raise FileExistsError(
             f"{folder} holds {', '.join(foreign[:5])} already: move them, or export with overwrite=True"
