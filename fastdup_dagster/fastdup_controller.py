@@ -173,6 +173,8 @@ def _matrix(embeddings: Any) -> NDArray[np.float32] | None:
     if embeddings is None:
         return None
     matrix = np.asarray(embeddings)
+    if matrix.ndim == 0:
+        raise ValueError(f"embeddings={embeddings!r}: expected n x d numbers")
     if matrix.ndim != 2 or not matrix.shape[1] or not np.issubdtype(matrix.dtype, np.number):
         raise ValueError(f"embeddings of shape {matrix.shape} and type {matrix.dtype}: expected n x d numbers")
     return np.ascontiguousarray(matrix, dtype=np.float32)

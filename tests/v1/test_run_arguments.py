@@ -147,7 +147,7 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("input_dir", 5, ValueError, "input_dir=5"),
     ("input_dir", "", ValueError, "input_dir=''"),
     ("input_dir", ["a.jpg", 5], ValueError, "5"),
-    ("embeddings", "abc", ValueError, "embeddings"),
+    ("embeddings", "abc", ValueError, "embeddings='abc'"),
     ("tar_only", True, NotImplementedError, "tar_only"),
     ("sync_s3_to_local", True, NotImplementedError, "sync_s3_to_local"),
     ("delete_img", True, NotImplementedError, "delete_img"),
