@@ -63,6 +63,13 @@ class RunSettings(Settings):
     delete_img: bool = Field(False, description="remove images that were downloaded")
     delete_tar: bool = Field(False, description="remove archives that were downloaded")
 
+    @field_validator("threshold", "cc_threshold")
+    @classmethod
+    def _can_be_reached(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError("no two images are more alike than 1")
+        return value
+
     @field_validator("tar_only", "sync_s3_to_local", "delete_img", "delete_tar")
     @classmethod
     def _not_yet(cls, value: bool, info: Any) -> bool:

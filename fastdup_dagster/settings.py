@@ -82,8 +82,8 @@ class Settings(BaseModel):
     nearest_neighbors_k: int = Field(2, ge=1, description="neighbours per instance, clipped to n - 1")
     nnf_mode: str = Field("HNSW32", description="faiss factory string; Flat is exact")
     nnf_param: str = Field("", description="faiss search parameters, such as efSearch=256")
-    threshold: float = Field(0.9, le=1, allow_inf_nan=False, description="similarity: edges strictly over it")
-    cc_threshold: float = Field(0.96, le=1, allow_inf_nan=False, description="components: edges at or over it")
+    threshold: float = Field(0.9, allow_inf_nan=False, description="similarity: edges strictly over it")
+    cc_threshold: float = Field(0.96, allow_inf_nan=False, description="components: edges at or over it")
     outlier_percentile: float = Field(0.05, ge=0, le=1, description="share of the edges that count as outliers")
     near_duplicate_threshold: float = Field(
         0.65, ge=-1, le=1, description="kind near_duplicate: verified score at or over it"

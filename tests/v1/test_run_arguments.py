@@ -137,6 +137,7 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("threshold", 5, ValueError, "threshold=5"),
     ("threshold", "0.5", ValueError, "'0.5'"),
     ("cc_threshold", True, ValueError, "True"),
+    ("cc_threshold", 1.5, ValueError, "cc_threshold=1.5"),
     ("num_images", "4", ValueError, "'4'"),
     ("run_stats", "no", ValueError, "'no'"),
     ("print_summary", "no", ValueError, "'no'"),
