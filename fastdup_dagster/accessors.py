@@ -179,7 +179,7 @@ class Accessors:
         """
         ids, vectors = self._results.vectors()
         if not isinstance(d, DefaultWidth) and d != vectors.shape[1]:
-            raise ValueError(f"d={d}: the stored feature vectors have width {vectors.shape[1]}")
+            raise ValueError(f"d={d!r}: the stored feature vectors have width {vectors.shape[1]}")
         return self._results.names_of(ids), vectors
 
     @property

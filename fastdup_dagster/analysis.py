@@ -33,8 +33,9 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import ListSource, Source, open_source
 from fastdup_dagster.stages.components import components
 from fastdup_dagster.stages.features import compute_features
-from fastdup_dagster.stages.instances import Instances, NamedSource, instances, precomputed_instances
+from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
 from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
+from fastdup_dagster.stages.named_source import NamedSource
 from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.outliers import outliers
 from fastdup_dagster.stages.similarity import similarity

@@ -191,7 +191,7 @@ def check_search(k: int, d: int | None, store_int: int, threshold: float | None,
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k={k!r}: expected a whole number from 1 on")
     if d is not None and d != width:
-        raise ValueError(f"d={d}: the stored feature vectors have width {width}")
+        raise ValueError(f"d={d!r}: the stored feature vectors have width {width}")
     if not isinstance(store_int, int) or store_int not in (0, 1):
         raise ValueError(f"store_int={store_int!r}: expected 0 for file names or 1 for ids")
     if threshold is not None and similarity_limit(threshold) is None:
@@ -262,7 +262,7 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
     prefix = Path(given) if isinstance(given, str) and Path(given).is_dir() else None
     if prefix is None:
         as_given = {display_name(os.fsencode(name)): shown for name, shown in zip(places, names, strict=True)}
-        files = [as_given.get(name, name) for name in good["filename"]]
+        files = [as_given.get(name) or shown_name(os.fsencode(raw_name(name))) for name in good["filename"]]
     else:
         files = [shown_name(os.fsencode(prefix / raw_name(name))) for name in good["filename"]]
     reasons = [f"{code}: {error}" for code, error in broken.select("error_code", "error").iter_rows()]

@@ -110,3 +110,14 @@ def test_search_by_image_takes_a_model_that_is_there_and_fits(fd: fastdup.Fastdu
     fd.run(embeddings=VECTORS, annotations=FRAME, **QUIET)
     with pytest.raises(FileNotFoundError, match=r"nope\.onnx"):
         fd.init_search(2, model_path="nope.onnx")
+
+
+def test_names_of_a_relative_input_can_be_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    fd = fastdup.create("work", "images")
+    fd.run(embeddings=VECTORS, annotations=FRAME, **QUIET)
+    shown = fd.annotations()["filename"].tolist()
+    assert shown == [f"images/{name}" for name in FRAME["filename"]]
+    fd.run(embeddings=VECTORS, annotations=fd.annotations(), subset=shown[1:3], **QUIET)
+    assert fd.annotations()["filename"].tolist() == shown[1:3]

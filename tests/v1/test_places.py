@@ -149,6 +149,9 @@ def test_names_that_results_show_mean_their_file_everywhere(
         vector, file = fd.feature_vector(name)
         assert file == name and (vector[0] == fd.embeddings()[1][number]).all()
     assert fd.feature_vectors(shown)[1] == shown
+    listing = tmp_path / "list.txt"
+    listing.write_bytes(b"\n".join(os.fsencode(folder) + b"/" + name for name in sorted(ODD)))
+    assert fd.feature_vectors(listing)[1] == [printable(path) for path in paths]
     assert len(fd.feature_vectors(folder)[1]) == len(ODD)
     kept = fd.annotations()
     fd.run(annotations=kept.assign(label=[f"l{n}" for n in range(len(ODD))]), **QUIET)
