@@ -1,6 +1,6 @@
 """Which files runs wrote: they are no input of a later run, and a run may replace or remove its own.
 
-A work_dir keeps a record of the pictures, crops and V1 files that were made from its results, wherever they were put.
+A work_dir keeps a record of the pictures, crops and V1 files in it; what is put elsewhere has a record beside it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fastdup_dagster.storage import write_atomically
 
@@ -16,10 +16,10 @@ RECORD = ".fastdup_dagster_outputs.json"
 
 
 class Outputs:
-    """The record of a work_dir: files by what they belong to (a page, an export).
+    """The record of a folder: files by what they belong to (a page, an export).
 
     Args:
-        root: the work_dir.
+        root: a work_dir, or the folder of a page; absolute.
     """
 
     def __init__(self, root: Path) -> None:
@@ -33,7 +33,11 @@ class Outputs:
         return {self._root / name for name in names}
 
     def replace(self, owner: str, files: Iterable[Path]) -> None:
-        """Records the files of an owner, and removes those that it had before and that are nobody's now."""
+        """Records the files of an owner, and removes those that it had before and that are nobody's now.
+
+        Raises:
+            ValueError: for a file outside the folder.
+        """
         record = self._read()
         before = set(record.pop(owner, []))
         now = sorted({self._name(path) for path in files})
@@ -48,15 +52,34 @@ class Outputs:
             self._path.unlink(missing_ok=True)
 
     def _name(self, path: Path) -> str:
-        absolute = path.absolute()
-        return str(absolute.relative_to(self._root) if absolute.is_relative_to(self._root) else absolute)
+        return str(path.relative_to(self._root))
 
     def _read(self) -> dict[str, list[str]]:
         try:
             record = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
             return {}
-        return record if isinstance(record, dict) else {}
+        if not isinstance(record, dict):
+            return {}
+        # a record says nothing about what is outside its folder, whoever wrote it
+        return {
+            owner: [name for name in names if _is_below(name)]
+            for owner, names in record.items()
+            if isinstance(names, list)
+        }
+
+
+def _is_below(name: object) -> bool:
+    return isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+
+
+def record_page(page: Path, work_dir: Path, files: Iterable[Path]) -> None:
+    """Records what was written beside a page, in its work_dir if the page is in there, else in the page's own folder.
+
+    What the page had there before, and no page has now, is removed.
+    """
+    root = work_dir.absolute() if page.is_relative_to(work_dir.absolute()) else page.parent
+    Outputs(root).replace(str(page.relative_to(root)), files)
 
 
 def _remove(path: Path) -> None:
@@ -69,23 +92,17 @@ def _remove(path: Path) -> None:
 
 
 class OwnFiles:
-    """Tells what runs wrote from a user's files: what any record in a folder above a file names.
+    """Tells what runs wrote from a user's files: what any record in a folder above a file names."""
 
-    Args:
-        work_dir: its record counts wherever the file is.
-    """
-
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self) -> None:
         self._recorded: dict[bytes, frozenset[bytes]] = {}
         self._above: dict[bytes, tuple[bytes, list[frozenset[bytes]]]] = {}
-        self._always = self._record(os.path.realpath(os.fsencode(work_dir)))
 
     def __contains__(self, path: bytes) -> bool:
         folder, name = os.path.split(path)
         if folder not in self._above:
             real = os.path.realpath(folder)
-            records = [self._always, *(self._record(above) for above in _folders(real))]
-            self._above[folder] = real, [record for record in records if record]
+            self._above[folder] = real, list(filter(None, map(self._record, _folders(real))))
         real, records = self._above[folder]
         return any(real + b"/" + name in record for record in records)
 

@@ -43,8 +43,6 @@ class Results:
         self.config = work_dir.read_config()
         self.run = SavedRun(self.config)
         self.store = work_dir.store
-        self.outputs = work_dir.outputs
-        self.folder = work_dir.root
         self._graphs: dict[bool, pl.DataFrame] = {}
 
     @cached_property

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastdup_dagster import constants as FD
 from fastdup_dagster.images import ImageError, Margins, corners, read_image
-from fastdup_dagster.outputs import OwnFiles
+from fastdup_dagster.outputs import Outputs, OwnFiles
 from fastdup_dagster.results import Results
 from fastdup_dagster.storage import write_atomically
 from fastdup_dagster.work_dir import EXPORT
@@ -56,8 +56,7 @@ def export_v1(results: Results, folder: Path, overwrite: bool = False) -> Path:
     """
     ids, vectors = results.vectors()
     boxed = results.manifest.filter(pl.col("box").is_not_null() & pl.col("index").is_in(pl.Series(ids).implode()))
-    owner = EXPORT if folder == results.folder else f"{EXPORT} {folder}"
-    ours = OwnFiles(results.folder)
+    ours = OwnFiles()
     names = [name for name in _FILES if name != FD.CROPS_CSV or len(boxed)]
     there = [name for name in names if (folder / name).exists() and os.fsencode(folder / name) not in ours]
     if there and not overwrite:
@@ -71,7 +70,7 @@ def export_v1(results: Results, folder: Path, overwrite: bool = False) -> Path:
         files[FD.CONFIG_JSON] = json.dumps(results.config, indent=2).encode("utf-8")
     for name, data in files.items():
         write_atomically(folder / name, data)
-    results.outputs.replace(owner, [*(folder / name for name in files), *(crop.path for crop in crops.values())])
+    Outputs(folder).replace(EXPORT, [*(folder / name for name in files), *(crop.path for crop in crops.values())])
     return folder
 
 
@@ -154,7 +153,7 @@ def write_crops(results: Results, folder: Path, ids: Iterable[int], overwrite: b
     """
     margins = Margins.of(results.run.settings)
     rows = results.manifest.filter(pl.col("index").is_in(list(ids)) & pl.col("box").is_not_null())
-    ours = OwnFiles(results.folder)
+    ours = OwnFiles()
     paths = [folder / f"{index}.png" for index in rows["index"]]
     foreign = [path.name for path in paths if path.exists() and os.fsencode(path) not in ours]
     if foreign and not overwrite:

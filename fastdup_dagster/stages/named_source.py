@@ -46,7 +46,7 @@ class NamedSource:
             del self._alone[name]
         self._work_dir = None if work_dir is None else os.path.realpath(os.fsencode(work_dir)).rstrip(b"/") + b"/"
         self._below: dict[bytes, bool] = {}
-        self._own = None if work_dir is None else OwnFiles(work_dir)
+        self._own = OwnFiles()
         self._left_out = 0
         self._by_path: dict[bytes, str] = {}
         self._names: set[str] = set()
@@ -109,7 +109,7 @@ class NamedSource:
         return stat_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
 
     def _is_result(self, path: bytes) -> bool:
-        if self._own is None or path in self._named or not path.startswith(tuple(self._listed)):
+        if path in self._named or not path.startswith(tuple(self._listed)):
             return False
         return self._in_work_dir(os.path.dirname(path)) or path in self._own  # noqa: PTH120 bytes
 

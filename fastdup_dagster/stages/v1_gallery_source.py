@@ -13,7 +13,7 @@ import polars as pl
 
 from fastdup_dagster import images
 from fastdup_dagster.images.crop import Margins
-from fastdup_dagster.outputs import Outputs
+from fastdup_dagster.outputs import record_page
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.gallery_pages import Words
 from fastdup_dagster.stages.pictures import Picture, pictures_of
@@ -151,8 +151,8 @@ class GallerySource:
         return options.page
 
     def record(self, page: Path, files: Sequence[Path]) -> None:
-        """Notes what was written beside a page; what it had there before, and no page has now, is removed."""
-        Outputs(Path(self.controller.work_dir).absolute()).replace(str(page), files)
+        """Notes what was written beside a page, so that it is no input later and nothing of it stays behind."""
+        record_page(page, Path(self.controller.work_dir), files)
 
 
 def options_of(method: Callable[..., object], page: Path, more: Mapping[str, Any], **given: Any) -> GalleryOptions:

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 
 from fastdup_dagster.names import spellings
-from fastdup_dagster.outputs import Outputs
+from fastdup_dagster.outputs import record_page
 from fastdup_dagster.sources.paths import as_bytes, to_uri
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.v1_gallery import GalleryRequest, labels_of, relabelled, write_gallery
@@ -83,16 +83,8 @@ def create_duplicates_gallery(
         get_reformat_filename_func=get_reformat_filename_func, get_extra_col_func=get_extra_col_func,
     )  # fmt: skip
     files = _write(_named(_pairs(df), work_dir), _roots(input_dir), options)
-    if (home := _home(page, work_dir)) is not None:
-        Outputs(home).replace(str(page), files)
+    record_page(page, next((folder for folder in page.parents if WorkDir(folder).is_finished), page.parent), files)
     return page
-
-
-def _home(page: Path, work_dir: str | Path | None) -> Path | None:
-    """The work_dir that keeps the record of a page: the one that was named, else the one that the page is in."""
-    if work_dir is not None:
-        return WorkDir(work_dir).root
-    return next((folder for folder in page.parents if WorkDir(folder).is_finished), None)
 
 
 def _write(frame: pd.DataFrame, roots: list[Path], options: GalleryOptions) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_another_work_dir_does_not_take_them_for_input_either(folder: Path, tmp_
     other.run(**QUIET)
     assert other.num_instances() == 13
     assert any("files that earlier runs wrote were left out" in note for note in other.config["notes"])
+
+
+def test_pages_and_exports_among_the_images_are_no_input_of_any_run(folder: Path, tmp_path: Path) -> None:
+    first = fastdup.create(tmp_path / "first", folder)
+    first.run(annotations=BOXES, threshold=-1, **QUIET)
+    first.vis.duplicates_gallery(folder, **SHOWN)
+    first.vis.report(folder / "pages", show=False)
+    first.export_v1(folder / "v1")
+    found = pd.DataFrame({"from": ["photo-0000.jpg"], "to": ["photo-0001.jpg"], "distance": [0.5]})
+    fastdup.create_duplicates_gallery(found, folder / "found", input_dir=folder, lazy_load=True, show=False)
+    assert len(list(folder.rglob("*.jpg"))) > 18 and len(list(folder.rglob("*.png"))) == 4
+    other = fastdup.create(tmp_path / "other", [folder])
+    other.run(**QUIET)
+    assert other.num_instances() == 13
 
 
 def test_the_current_folder_as_work_dir_and_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +156,20 @@ def test_a_record_that_is_no_record_is_no_error(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text("[1, 2")
     outputs = Outputs(tmp_path)
     assert outputs.files() == set()
-    outputs.replace("page", [tmp_path / "a.jpg", Path("/elsewhere/b.jpg")])
-    assert Outputs(tmp_path).files("page") == {tmp_path / "a.jpg", Path("/elsewhere/b.jpg")}
-    assert str(tmp_path / "a.jpg").encode() in OwnFiles(tmp_path / "nowhere")
+    outputs.replace("page", [tmp_path / "a.jpg", tmp_path / "b" / "c.jpg"])
+    assert Outputs(tmp_path).files("page") == {tmp_path / "a.jpg", tmp_path / "b" / "c.jpg"}
+    assert str(tmp_path / "b" / "c.jpg").encode() in OwnFiles()
+    with pytest.raises(ValueError, match=r"elsewhere"):
+        outputs.replace("page", [Path("/elsewhere/b.jpg")])
     outputs.replace("page", [])
     assert not (tmp_path / RECORD).exists()
+
+
+def test_a_record_removes_nothing_outside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "mine.jpg").write_bytes(b"mine")
+    (tmp_path / "work" / RECORD).write_text(json.dumps({"page": ["../mine.jpg", str(tmp_path / "mine.jpg"), "x.jpg"]}))
+    outputs = Outputs(tmp_path / "work")
+    assert outputs.files() == {tmp_path / "work" / "x.jpg"}
+    outputs.replace("page", [])
+    assert (tmp_path / "mine.jpg").is_file()
