@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,10 @@ def _frame(given: Any) -> pl.DataFrame:
         return _read_file(Path(given).expanduser())
     if hasattr(given, "columns") and hasattr(given, "itertuples"):
         return _from_pandas(given)
-    raise TypeError(f"annotations of type {type(given).__name__}: expected a pandas or polars DataFrame, or a csv path")
+    raise TypeError(
+        f"annotations={reprlib.repr(given)} of type {type(given).__name__}: "
+        "expected a pandas or polars DataFrame, or a csv path"
+    )
 
 
 def _read_file(path: Path) -> pl.DataFrame:

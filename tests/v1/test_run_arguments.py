@@ -159,7 +159,7 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("annotations", {"images": []}, NotImplementedError, "COCO"),
     ("annotations", "coco.json", NotImplementedError, "coco.json"),
     ("annotations", "gone.csv", FileNotFoundError, "gone.csv"),
-    ("annotations", 7, TypeError, "int"),
+    ("annotations", 7, TypeError, "annotations=7 of type int"),
     ("annotations", pd.DataFrame({"name": ["a.jpg"]}), ValueError, "name"),
     ("annotations", pd.DataFrame({"filename": []}), ValueError, "no rows"),
     ("embeddings", np.zeros((2, 3, 4)), ValueError, r"\(2, 3, 4\)"),
