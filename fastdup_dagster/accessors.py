@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fastdup_dagster.checks import flag
 from fastdup_dagster.constants import DEFAULT_MODEL_FEATURE_WIDTH
 from fastdup_dagster.grouping import grouped_by_component, grouped_by_image
 from fastdup_dagster.pandas_frames import to_pandas
-from fastdup_dagster.results import Results, Split, with_annotations
+from fastdup_dagster.results import MAYBE_MISSING, Results, Split, with_annotations
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.stages.summary import SplitTables
-from fastdup_dagster.work_dir import InputDir, WorkDir
+from fastdup_dagster.work_dir import CROPS, InputDir, WorkDir, absolute_input, spelled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +45,10 @@ class Accessors:
     def __init__(self, work_dir: str | Path | None = None, input_dir: str | Path | Sequence[Any] | None = None) -> None:
         self._work_dir = WorkDir(DEFAULT_WORK_DIR if work_dir is None else work_dir)
         self._input_dir = plain_input(input_dir)
+        self._input_path = None if self._input_dir is None else absolute_input(self._input_dir)
         self._results_now: Results | None = None
-        self._grouped: dict[tuple[str, ...], pd.DataFrame] = {}
+        self._version: object = None
+        self._grouped: dict[tuple[str, ...] | None, pd.DataFrame] = {}
 
     @property
     def work_dir(self) -> Path:
@@ -53,17 +57,20 @@ class Accessors:
 
     @property
     def input_dir(self) -> InputDir | None:
-        """What is analysed, as it was given."""
-        if self._input_dir is None and self._work_dir.is_finished:
-            return self._results.run.input_dir
-        return self._input_dir
+        """What is analysed, as it was given; absolute once the current folder has changed."""
+        if self._input_dir is None or self._input_path is None:
+            return self._results.run.input_dir if self._work_dir.is_finished else None
+        return spelled(self._input_dir, self._input_path)
 
     @property
     def _results(self) -> Results:
+        version = self._work_dir.version
+        if self._results_now is not None and version != self._version:
+            self._forget()  # another object, or another process, has run in this work_dir
         if self._results_now is None:
             if not self._work_dir.is_finished:
                 raise RuntimeError(f"no results in work_dir={str(self.work_dir)!r}: call run() first")
-            self._results_now = Results(self._work_dir)
+            self._results_now, self._version = Results(self._work_dir), version
         return self._results_now
 
     def _forget(self) -> None:
@@ -83,12 +90,14 @@ class Accessors:
 
     def num_instances(self, valid_only: bool = True) -> int:
         """Number of instances: images, or boxes in box mode; without the invalid ones unless asked for."""
-        return len(self._results.annotations) - (len(self._results.invalid) if valid_only else 0)
+        left_out = len(self._results.invalid) if flag("valid_only", valid_only) else 0
+        return len(self._results.annotations) - left_out
 
     def annotations(self, valid_only: bool = True) -> pd.DataFrame:
         """The user's columns, then `index, filename, error_code, is_valid`, by id."""
         frame = self._results.annotations
-        return to_pandas(frame.filter("is_valid") if valid_only else frame)
+        shown = frame.filter("is_valid") if flag("valid_only", valid_only) else frame
+        return to_pandas(shown, self._results.with_gaps)
 
     def invalid_instances(self) -> pd.DataFrame:
         """`index, filename, error_code, error` of what is not analysed."""
@@ -102,21 +111,22 @@ class Accessors:
             split: a split or several: pairs with both ends in it.
             include_unannotated: count images that the annotations do not name as instances too.
         """
-        frame = self._results.similarity(split, include_unannotated).select("from", "to", "distance")
-        return self._shown(frame, {"from": "_from", "to": "_to"} if data else {})
+        frame = self._results.similarity(split, flag("include_unannotated", include_unannotated))
+        return self._shown(frame.select("from", "to", "distance"), {"from": "_from", "to": "_to"}, data)
 
     def outliers(self, data: bool = True, split: Split = None, include_unannotated: bool = False) -> pd.DataFrame:
         """Instances that are least alike to anything, strongest first: `outlier, nearest, distance`.
 
         The arguments are those of `similarity`; the suffixes are `_outlier` and `_nearest`.
         """
-        frame = self._results.outliers(split, include_unannotated).select("outlier", "nearest", "distance")
-        return self._shown(frame, {"outlier": "_outlier", "nearest": "_nearest"} if data else {})
+        frame = self._results.outliers(split, flag("include_unannotated", include_unannotated))
+        ends = {"outlier": "_outlier", "nearest": "_nearest"}
+        return self._shown(frame.select("outlier", "nearest", "distance"), ends, data)
 
     def img_stats(self, data: bool = True, split: Split = None, include_unannotated: bool = False) -> pd.DataFrame:
         """`index` and the statistics of each valid instance, by id; the arguments are those of `similarity`."""
-        frame = self._results.statistics(split, include_unannotated)
-        return self._shown(frame, {"index": ""} if data else {})
+        frame = self._results.statistics(split, flag("include_unannotated", include_unannotated))
+        return self._shown(frame, {"index": ""}, data, MAYBE_MISSING)
 
     def connected_components(
         self, data: bool = True, split: Split = None, include_unannotated: bool = False
@@ -127,11 +137,11 @@ class Accessors:
             A row per instance in a component of two or more (`index, component_id, count, mean_distance,
             min_distance, max_distance`), and a row per component (`component_id, count, mean, min, max`).
         """
-        frame = self._results.components(split, include_unannotated)
+        frame = self._results.components(split, flag("include_unannotated", include_unannotated))
         info = frame.unique("component_id", keep="first", maintain_order=True).sort("component_id")
         names = {f"{name}_distance": name for name in ("mean", "min", "max")}
         shown = info.select("component_id", "count", *names).rename(names)
-        return self._shown(frame, {"index": ""} if data else {}), to_pandas(shown)
+        return self._shown(frame, {"index": ""}, data), to_pandas(shown)
 
     def connected_components_grouped(
         self, sort_by: str = "comp_size", ascending: bool = True, metric: str | None = None, load_crops: bool = False
@@ -148,14 +158,18 @@ class Accessors:
         Raises:
             ValueError: for an unknown metric or column.
         """
-        files = self._crop_files() if load_crops else None
-        return to_pandas(grouped_by_component(self._results, sort_by, ascending, metric, files))
+        upward = flag("ascending", ascending)
+        files = self._crop_files() if flag("load_crops", load_crops) else None
+        return to_pandas(grouped_by_component(self._results, sort_by, upward, metric, files))
 
     def _crop_files(self) -> dict[int, str]:
         from fastdup_dagster.v1_files import write_crops
 
         members = self._results.components()["index"].to_list()
-        return write_crops(self._results, self.work_dir / "crops", members)
+        written = write_crops(self._results, self.work_dir / "crops", members)
+        self._work_dir.outputs.replace(CROPS, [crop.path for crop in written.values()])
+        names = self._results.names_of(np.array(members, dtype=np.int64))
+        return dict(zip(members, names, strict=True)) | {i: str(crop.path) for i, crop in written.items()}
 
     def embeddings(self, d: int = DEFAULT_D) -> tuple[list[str], NDArray[np.float32]]:
         """File names (n) and raw feature vectors (n x d, float32) of the valid instances, by id.
@@ -165,13 +179,13 @@ class Accessors:
         """
         ids, vectors = self._results.vectors()
         if not isinstance(d, DefaultWidth) and d != vectors.shape[1]:
-            raise ValueError(f"d={d}: the stored feature vectors have width {vectors.shape[1]}")
+            raise ValueError(f"d={d!r}: the stored feature vectors have width {vectors.shape[1]}")
         return self._results.names_of(ids), vectors
 
     @property
     def config(self) -> dict[str, Any]:
         """Every setting of the run, model name and sha256, versions of what it was made with."""
-        return dict(self._results.config)
+        return copy.deepcopy(self._results.config)
 
     def summary(
         self,
@@ -191,7 +205,7 @@ class Accessors:
         from fastdup_dagster.v1_summary import summary_lines
 
         lines = summary_lines(self._results, blur_threshold, brightness_threshold, darkness_threshold)
-        if verbose:
+        if flag("verbose", verbose):
             say("\n".join(["", "Dataset Analysis Summary:", "", *(f"    {line}" for line in lines), ""]))
         return lines
 
@@ -204,10 +218,11 @@ class Accessors:
         Raises:
             ValueError: for a column that is not there.
         """
-        key = tuple(image_level_columns or ())
-        if key not in self._grouped:
-            self._grouped[key] = to_pandas(grouped_by_image(self._results, image_level_columns))
-        return self._grouped[key].copy()
+        columns = _column_names(image_level_columns)
+        results = self._results
+        if columns not in self._grouped:
+            self._grouped[columns] = to_pandas(grouped_by_image(results, columns), results.with_gaps)
+        return self._grouped[columns].copy()
 
     def __getitem__(self, index: Any) -> dict[str, Any]:
         """The annotation row of an id.
@@ -217,19 +232,35 @@ class Accessors:
         """
         return self._results.instance(index)
 
-    def _shown(self, frame: pl.DataFrame, ends: dict[str, str]) -> pd.DataFrame:
-        return to_pandas(with_annotations(frame, self._results.annotations, ends))
+    def _shown(
+        self, frame: pl.DataFrame, ends: dict[str, str], data: bool, gaps: frozenset[str] = frozenset()
+    ) -> pd.DataFrame:
+        if not flag("data", data):
+            return to_pandas(frame, gaps)
+        results = self._results
+        shown, names = with_annotations(frame, results.annotations, ends)
+        return to_pandas(shown, gaps | {new for new, name in names.items() if name in results.with_gaps})
 
 
-def plain_input(given: Any) -> Any:
+def _column_names(given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"image_level_columns={given!r}: expected a list of names of columns")
+    return tuple(str(name) for name in given)
+
+
+def plain_input(given: Any, argument: str = "input_dir") -> Any:
     """An input as plain text, or a list of it, so that config.json can hold it."""
-    if given is None or isinstance(given, str):
+    if given is None or (isinstance(given, str) and given):
         return given
     if isinstance(given, Path):
         return str(given)
-    if isinstance(given, Sequence | np.ndarray) or hasattr(given, "tolist"):
-        return [str(item) for item in given]
-    raise ValueError(f"input_dir={given!r}: expected a folder, a list file, or a list of paths")
+    if not isinstance(given, str | bytes) and (isinstance(given, Sequence) or getattr(given, "shape", ()) != ()):
+        items = list(given)
+        if all(isinstance(item, str | Path) for item in items):
+            return [str(item) for item in items]
+    raise ValueError(f"{argument}={given!r}: expected a folder, a list file, or a list of paths")
 
 
 def say(text: str) -> None:

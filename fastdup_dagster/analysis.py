@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fastdup_dagster.annotations import Annotations
+from fastdup_dagster.images.decode import MIN_SIDE
 from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
@@ -30,13 +33,14 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import ListSource, Source, open_source
 from fastdup_dagster.stages.components import components
 from fastdup_dagster.stages.features import compute_features
-from fastdup_dagster.stages.instances import Instances, NamedSource, instances, precomputed_instances
+from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
 from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
+from fastdup_dagster.stages.named_source import NamedSource
 from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.outliers import outliers
 from fastdup_dagster.stages.similarity import similarity
 from fastdup_dagster.storage import remove_tree
-from fastdup_dagster.work_dir import KEY, InputDir, WorkDir
+from fastdup_dagster.work_dir import KEY, InputDir, WorkDir, absolute_input
 
 Vectors = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -72,6 +76,17 @@ class Request:
             return path.absolute() if path.is_dir() or not path.exists() else path.absolute().parent
         return Path.cwd()
 
+    @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are listed, absolute."""
+        given = [] if self.input_dir is None else self.input_dir
+        several = given if isinstance(given, list) else [given]
+        return [Path(os.path.abspath(Path(item).expanduser())) for item in several if "://" not in item]  # noqa: PTH100
+
+
+class DatasetWarning(UserWarning):
+    """Something about the input that a person ought to know: what was left out, or cannot be used."""
+
 
 def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     """Runs everything and leaves a finished work_dir.
@@ -81,13 +96,15 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         ValueError: if nothing is found, or an argument does not fit the data.
     """
     check_embeddings(request)
-    model = load_model(request.settings) if request.embeddings is None else None
-    given = [vectors.shape[1] for vectors in (request.embeddings,) if vectors is not None]
-    width = given[0] if model is None else model.width
+    vectors = request.embeddings
+    model = load_model(request.settings) if vectors is None else None
+    width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
     found = _instances(request, work_dir)
     for note in found.notes:
         say(note)
+    for text in found.warnings:
+        _warn(text)
     if model is None:
         tables = _precomputed(request, found)
         views = _views(found, request.settings, tables[0][1], None)
@@ -95,10 +112,17 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         for schema, frame in tables:
             work_dir.store.write(schema, KEY, frame)
     else:
-        views = _extract(found, request.settings, model, work_dir, say)
+        views, small = _extract(found, request.settings, model, work_dir, say)
+        if small:
+            _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
     for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
         work_dir.store.write(schema, KEY, frame)
     work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
+
+
+def _warn(text: str) -> None:
+    # from analyse() up to the line that called run() of a Fastdup
+    warnings.warn(text, DatasetWarning, stacklevel=5)
 
 
 def graph_of(embeddings: pl.DataFrame, annotations: pl.DataFrame, settings: Settings) -> pl.DataFrame:
@@ -120,8 +144,6 @@ def check_embeddings(request: Request) -> None:
         raise ValueError(f"embeddings of shape {vectors.shape} need annotations with as many rows")
     if len(vectors) != len(annotations):
         raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
-    if request.settings.d is not None and request.settings.d != vectors.shape[1]:
-        raise ValueError(f"d={request.settings.d}, but embeddings of shape {vectors.shape}")
 
 
 def _instances(request: Request, work_dir: WorkDir) -> Instances:
@@ -135,12 +157,19 @@ def _instances(request: Request, work_dir: WorkDir) -> Instances:
         source = ListSource([], request.base, "the annotations")
     else:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
-    named = NamedSource(source, request.base, annotations.filenames if annotations else (), work_dir.root)
+    annotated = annotations.filenames if annotations else ()
+    named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root)
     return instances(named, request.settings, annotations, request.subset)
 
 
-def _extract(found: Instances, settings: RunSettings, model: EmbeddingModel, work_dir: WorkDir, say: Say) -> Views:
-    """Publishes embeddings and statistics, once the views of them are made too: if one fails, all stays as it was."""
+def _extract(
+    found: Instances, settings: RunSettings, model: EmbeddingModel, work_dir: WorkDir, say: Say
+) -> tuple[Views, int]:
+    """Publishes embeddings and statistics, once the views of them are made too: if one fails, all stays as it was.
+
+    Returns:
+        The views, and how many images are too small.
+    """
     store = work_dir.store
     if not settings.resume or settings.recompute:
         remove_tree(store.staging("features", KEY))
@@ -164,7 +193,7 @@ def _extract(found: Instances, settings: RunSettings, model: EmbeddingModel, wor
         features.finish()
         summary = features.summary
         say(f"{summary.rows} instances, {summary.inferred} through the model, {summary.seconds:.1f} s")
-    return views
+    return views, summary.invalid.filter(pl.col("error_code") == "IMAGE_TOO_SMALL").height
 
 
 def _precomputed(request: Request, found: Instances) -> Views:
@@ -201,18 +230,22 @@ def _views(found: Instances, settings: RunSettings, embeddings: pl.DataFrame, st
 
 
 def _config(
-    request: Request, found: Instances, model: EmbeddingModel | None, vectors: int, work_dir: WorkDir
+    request: Request, found: Instances, model: EmbeddingModel | None, indexed: int, work_dir: WorkDir
 ) -> dict[str, Any]:
     """What the run was made with, as plain values."""
     return {
         "input_dir": request.input_dir,
+        "input_path": None if request.input_dir is None else absolute_input(request.input_dir),
         "work_dir": str(work_dir.root),
         "base": str(request.base),
         **request.settings.model_dump(mode="json"),
+        **({"d": vectors.shape[1]} if (vectors := request.embeddings) is not None else {}),
+        "subset": None if request.subset is None else list(request.subset),
+        "embeddings": None if vectors is None else {"shape": list(vectors.shape)},
         "annotated": request.annotations is not None,
         "data_type_found": "bbox" if found.manifest["box"].count() else "image",
         "model": None if model is None else model.describe(),
-        "index": describe_index(vectors, request.settings),
+        "index": describe_index(indexed, request.settings),
         "notes": found.notes,
         "versions": {name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES},
     }

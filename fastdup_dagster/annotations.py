@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from fastdup_dagster.constants import (
     IMG,
     ROTATED_BBOX_COLUMNS,
 )
-from fastdup_dagster.sources import display_name
+from fastdup_dagster.names import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +75,7 @@ def read_annotations(given: Any, data_type: str = "infer") -> Annotations:
     """Reads annotations.
 
     Args:
-        given: a pandas or polars frame, or the path of a csv file.
+        given: a pandas or polars frame, or the path of a csv file (`.tsv`: separated by tabs).
         data_type: `image`, `bbox`, or `infer`: boxes if there are columns of boxes.
 
     Raises:
@@ -113,7 +114,10 @@ def _frame(given: Any) -> pl.DataFrame:
         return _read_file(Path(given).expanduser())
     if hasattr(given, "columns") and hasattr(given, "itertuples"):
         return _from_pandas(given)
-    raise TypeError(f"annotations of type {type(given).__name__}: expected a pandas or polars DataFrame, or a csv path")
+    raise TypeError(
+        f"annotations={reprlib.repr(given)} of type {type(given).__name__}: "
+        "expected a pandas or polars DataFrame, or a csv path"
+    )
 
 
 def _read_file(path: Path) -> pl.DataFrame:
@@ -121,12 +125,16 @@ def _read_file(path: Path) -> pl.DataFrame:
         raise NotImplementedError(f"annotations={str(path)!r}: COCO annotations are not supported yet; give a csv")
     if not path.is_file():
         raise FileNotFoundError(f"annotations={str(path)!r}: no such file")
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    names = dict.fromkeys(FILENAME_SPELLINGS, pl.String)
     try:
-        return pl.read_csv(
-            path, infer_schema_length=None, schema_overrides=dict.fromkeys(FILENAME_SPELLINGS, pl.String)
-        )
+        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=names)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"annotations={str(path)!r}: {error}") from error
+    first = frame.columns[0]
+    # the index that pandas writes unless it is told not to
+    is_index = first in ("", "Unnamed: 0") and frame[first].dtype == pl.Int64 and frame[first].is_unique().all()
+    return frame.drop(first) if is_index else frame
 
 
 def _from_pandas(frame: pd.DataFrame) -> pl.DataFrame:
@@ -139,19 +147,14 @@ def _from_pandas(frame: pd.DataFrame) -> pl.DataFrame:
         try:
             values = pl.Series(str(name), pa.array(column, from_pandas=True))
         except (pa.ArrowException, TypeError, ValueError, pl.exceptions.PolarsError):
-            values = pl.Series(str(name), [None if _missing(v) else readable(str(v)) for v in column], dtype=pl.String)
+            values = pl.Series(str(name), [None if _missing(v) else printable(str(v)) for v in column], dtype=pl.String)
         columns[str(name)] = _as_text(values) if values.dtype in _OTHER_TEXT else values
     return pl.DataFrame(columns)
 
 
 def _as_text(values: pl.Series) -> pl.Series:
-    texts = [None if value is None else readable(str(value)) for value in values.to_list()]
+    texts = [None if value is None else printable(str(value)) for value in values.to_list()]
     return pl.Series(values.name, texts, dtype=pl.String)
-
-
-def readable(text: str) -> str:
-    """Text that UTF-8 can hold: a file name that it cannot is written as everywhere else."""
-    return display_name(os.fsencode(text)) if any("\ud800" <= c <= "\udfff" for c in text) else text
 
 
 def _missing(value: Any) -> bool:

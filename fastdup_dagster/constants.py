@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+
 # columns of annotations
 ANNOT_FILENAME = "filename"
 ANNOT_CROP_FILENAME = "crop_filename"
@@ -70,9 +72,34 @@ FILENAME_DUPLICATES_HTML = "duplicates.html"
 FILENAME_OUTLIERS_HTML = "outliers.html"
 FILENAME_COMPONENTS_HTML = "components.html"
 
+# the same files by the names of V1's functions before its classes, one of them misspelled there
+FILENAME_FEATURES = FEATURES_DATA
+FILENAME_IMAGE_LIST = MAPPING_CSV
+FILENANE_BAD_IMAGE_LIST = BAD_CSV
+FILENAME_IMAGE_STATS = STATS_CSV
+FILENAME_CROP_LIST = CROPS_CSV
+IMAGELIST_HEADER = [MAP_INST_ID, MAP_FILENAME]
+SIMILARITY_HEADER = [SIM_SRC_IMG, SIM_DST_IMG, SIM_SCORE]
+
+# statistics of every image
+ALLOWED_STATS = ["img_w", "img_h", "unique", "blur", "mean", "min", "max", "stdv", "file_size", "contrast"]
+
+# what is taken for an image or a video by its name
+SUPPORTED_IMG_FORMATS = sorted(f".{extension}" for extension in IMAGE_EXTENSIONS)
+SUPPORTED_VID_FORMATS = sorted(f".{extension}" for extension in VIDEO_EXTENSIONS)
+
 # widths of feature vectors
 DEFAULT_MODEL_FEATURE_WIDTH = 576
 HIGH_ACCURACY_MODEL_FEATURE_WIDTH = 960
+
+# reserved names of models and detectors, and the width of their vectors
+DINOV2S_MODEL, DINOV2S_MODEL_DIM = "dinov2s", 384
+DINOV2B_MODEL, DINOV2B_MODEL_DIM = "dinov2b", 768
+CLIP_MODEL, CLIP_MODEL_DIM = "clip", 512
+CLIP_MODEL2, CLIP_MODEL2_DIM = "clip336", 768
+RESNET50_MODEL, RESNET50_MODEL_DIM = "resnet50", 1000
+EFFICIENTNET_MODEL, EFFICIENTNET_MODEL_DIM = "efficientnet", 1000
+YOLOV5S_MODEL = "yolov5s"
 
 BBOX_COLUMNS = (ANNOT_BBOX_X, ANNOT_BBOX_Y, ANNOT_BBOX_W, ANNOT_BBOX_H)
 ROTATED_BBOX_COLUMNS = (

@@ -122,7 +122,7 @@ def create(work_dir: str | Path | None = None, input_dir: str | Path | Sequence[
 
 def run(input_dir: str | Path | Sequence[Any] = "", work_dir: str | Path = ".", **kwargs: Any) -> int:
     """`create(work_dir, input_dir).run(**kwargs)`; returns 0."""
-    return Fastdup(work_dir).run(input_dir or None, **kwargs)
+    return Fastdup(work_dir).run(None if isinstance(input_dir, str) and not input_dir else input_dir, **kwargs)
 
 
 _searched: dict[str, Fastdup] = {}

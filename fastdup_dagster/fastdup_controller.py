@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from fastdup_dagster import constants as FD
 from fastdup_dagster.accessors import plain_input, say
 from fastdup_dagster.annotations import read_annotations
-from fastdup_dagster.run_settings import run_settings
+from fastdup_dagster.checks import flag
+from fastdup_dagster.run_settings import run_settings, settings_of_embeddings
 from fastdup_dagster.search_methods import SearchMethods
+from fastdup_dagster.work_dir import absolute_input
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,18 +61,21 @@ class FastdupController(SearchMethods):
         from fastdup_dagster.analysis import Request, analyse
 
         own = {"data_type": data_type, "overwrite": overwrite, "print_summary": print_summary}
-        settings = run_settings({**fastdup_kwargs, **own})
+        matrix = _matrix(embeddings)
+        values = {**fastdup_kwargs, **own}
+        settings = run_settings(values) if matrix is None else settings_of_embeddings(values, matrix.shape)
         if self._work_dir.is_finished and not settings.overwrite:
             raise FileExistsError(f"overwrite=False, and work_dir={str(self.work_dir)!r} holds a finished run")
         given = self.input_dir if input_dir is None else plain_input(input_dir)
+        path = None if given is None else absolute_input(given)
         read = None if annotations is None else read_annotations(annotations, settings.data_type)
         if settings.data_type == FD.BBOX and read is None and settings.bounding_box is None:
             raise ValueError("data_type='bbox' needs annotations with boxes, or a bounding_box")
         if read is not None and read.boxes is not None and settings.bounding_box is not None:
             raise ValueError(f"bounding_box={settings.bounding_box!r} together with annotated boxes: leave one out")
-        request = Request(given, settings, read, _names(subset), _matrix(embeddings))
+        request = Request(given, settings, read, _names(subset), matrix)
         analyse(request, self._work_dir, say if settings.verbose else _silent)
-        self._input_dir = given
+        self._input_dir, self._input_path = given, path
         self._forget()
         if settings.print_summary:
             self.summary()
@@ -100,6 +105,8 @@ class FastdupController(SearchMethods):
             TypeError: for an unknown one, naming the nearest known one.
             ValueError: for a value that is refused.
         """
+        if not isinstance(input_kwargs, Mapping):
+            raise TypeError(f"input_kwargs={input_kwargs!r}: expected a dictionary")
         return run_settings(input_kwargs).model_dump()
 
     @staticmethod
@@ -111,7 +118,10 @@ class FastdupController(SearchMethods):
         """
         from fastdup_dagster.v1_files import convert_to_relpath
 
-        convert_to_relpath(Path(work_dir), Path(input_dir))
+        for name, value in (("work_dir", work_dir), ("input_dir", input_dir)):
+            if not isinstance(value, str | Path):
+                raise TypeError(f"{name}={value!r}: expected the path of a folder")
+        convert_to_relpath(Path(work_dir).expanduser(), Path(input_dir).expanduser())
 
     @staticmethod
     def s3_folder_exists_and_not_empty(s3_path: str) -> bool:
@@ -129,25 +139,31 @@ class FastdupController(SearchMethods):
 
         Args:
             folder: where; work_dir by default.
-            overwrite: replace files of these names.
+            overwrite: replace files of these names that something else wrote; those of an earlier export are anyway.
 
         Returns:
             The folder.
 
         Raises:
-            FileExistsError: if one is there and not to be replaced.
+            FileExistsError: if such a one is there and not to be replaced.
         """
         from fastdup_dagster.v1_files import export_v1
 
-        return export_v1(self._results, self.work_dir if folder is None else Path(folder), overwrite)
+        if folder is not None and not isinstance(folder, str | Path):
+            raise TypeError(f"folder={folder!r}: expected the path of a folder")
+        place = self.work_dir if folder is None else Path(folder).expanduser().absolute()
+        return export_v1(self._results, place, flag("overwrite", overwrite))
 
 
 def _names(subset: Any) -> list[str] | None:
     if subset is None:
         return None
-    if isinstance(subset, str):
+    if isinstance(subset, str | bytes) or not isinstance(subset, Iterable):
         raise ValueError(f"subset={subset!r}: expected a list of file names")
-    names = [str(name) for name in subset]
+    given = list(subset)
+    if not all(isinstance(name, str | Path) for name in given):
+        raise ValueError(f"subset={subset!r}: expected a list of file names")
+    names = [str(name) for name in given]
     if not names:
         raise ValueError("subset=[]: expected at least one file name, or None for all files")
     return names
@@ -157,6 +173,8 @@ def _matrix(embeddings: Any) -> NDArray[np.float32] | None:
     if embeddings is None:
         return None
     matrix = np.asarray(embeddings)
+    if matrix.ndim == 0:
+        raise ValueError(f"embeddings={embeddings!r}: expected n x d numbers")
     if matrix.ndim != 2 or not matrix.shape[1] or not np.issubdtype(matrix.dtype, np.number):
         raise ValueError(f"embeddings of shape {matrix.shape} and type {matrix.dtype}: expected n x d numbers")
     return np.ascontiguousarray(matrix, dtype=np.float32)

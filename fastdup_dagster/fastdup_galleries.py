@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fastdup_dagster import constants as FD
+from fastdup_dagster.checks import whole
 from fastdup_dagster.stages import v1_pages, v1_words
-from fastdup_dagster.stages.v1_component_rows import component_rows
-from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, check_config, page_path, whole
+from fastdup_dagster.stages.v1_component_rows import component_rows, lowest_first
+from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, check_config, page_path
 from fastdup_dagster.stages.v1_gallery_rows import duplicate_rows, neighbour_rows, outlier_rows, stat_column, stat_rows
 from fastdup_dagster.stages.v1_gallery_source import Analysed, GallerySource, options_of
 from fastdup_dagster.stages.v1_report import write_report
@@ -22,6 +23,16 @@ __all__ = ["FastdupVisualizer", "create_duplicates_gallery"]
 Function = Callable[[str], Any] | Mapping[str, Any] | None
 SliceLike = str | list[Any] | None
 PathLike = str | Path | None
+
+
+class DefaultOrder(int):
+    """False, where a caller leaves `ascending` out: then a metric's own order counts."""
+
+    def __repr__(self) -> str:
+        return "False"
+
+
+DEFAULT_ORDER = DefaultOrder(0)
 
 
 class FastdupVisualizer:
@@ -58,9 +69,11 @@ class FastdupVisualizer:
             default_config: `{'cv2_imread_flag': cv2.IMREAD_GRAYSCALE}` makes the pictures grey.
 
         Raises:
-            TypeError: for an unknown key.
+            TypeError: for an unknown key, or what is no controller.
             ValueError: for an unknown flag.
         """
+        if not hasattr(controller, "work_dir"):
+            raise TypeError(f"controller={controller!r}: expected a Fastdup object")
         self._source = GallerySource(controller, check_config(default_config))
 
     def outliers_gallery(
@@ -219,7 +232,7 @@ class FastdupVisualizer:
         metric: str | None = None,
         sort_by: str = "comp_size",
         sort_by_reduction: str | None = None,
-        ascending: bool = False,
+        ascending: bool | int = DEFAULT_ORDER,
         save_artifacts: bool = False,
         show: bool = True,
         get_extra_col_func: Function = None,
@@ -236,7 +249,10 @@ class FastdupVisualizer:
             metric: dark, bright, blur or a statistic: its mean is shown, and sorts unless `sort_by` is given.
             sort_by: comp_size, area, a statistic or a column of the annotations.
             sort_by_reduction: mean or sum of it over the members; None is the mean.
+            ascending: if left out, largest first; with the metrics dark and blur, darkest or blurriest first.
         """
+        if isinstance(ascending, DefaultOrder):
+            ascending = lowest_first(metric, sort_by)
         options = self._options("components", save_path, kwargs, label_col=label_col, draw_bbox=draw_bbox,
             num_images=num_images, max_width=max_width, lazy_load=lazy_load, slice=slice, ascending=ascending,
             threshold=threshold, save_artifacts=save_artifacts, show=show, get_extra_col_func=get_extra_col_func,
@@ -262,7 +278,7 @@ class FastdupVisualizer:
         """
         page = page_path(save_path, self._source.folder, "report")
         options = options_of(self.report, page, {}, num_images=num_images, show=show)
-        write_report(self._source.controller, page, options.num_images)
+        self._source.record(page, write_report(self._source.controller, page, options.num_images))
         if options.show:
             v1_pages.show_in_notebook(page, inlined=False)
         return page

@@ -31,7 +31,9 @@ def grouped_by_component(
     Raises:
         ValueError: for an unknown metric or column.
     """
-    members = results.components().join(results.annotations, on="index", how="left", maintain_order="left")
+    labelled = [ANNOT_LABEL] if ANNOT_LABEL in results.user_columns else []
+    known = results.annotations.select("index", "filename", *labelled)
+    members = results.components().join(known, on="index", how="left", maintain_order="left")
     if files is not None:
         members = members.with_columns(
             pl.col("index").replace_strict(dict(files), return_dtype=pl.String).alias("filename")
@@ -41,17 +43,15 @@ def grouped_by_component(
         pl.col("index").alias("files_ids"),
         pl.col("min_distance").first().alias("distance"),
         pl.col("count").first().alias("len"),
+        *map(pl.col, labelled),
     ]
-    if ANNOT_LABEL in results.user_columns:
-        columns.append(pl.col(ANNOT_LABEL))
     if metric is not None:
-        known = [*STATISTICS, *(c.name for c in ADVANCED_STATISTICS)]
         statistics = results.statistics()
-        if metric not in statistics.columns:
-            raise ValueError(f"metric={metric!r}: expected one of {', '.join(known)}, and computed in this run")
-        values = statistics.select("index", pl.col(metric).alias("_metric"))
-        members = members.join(values, on="index", how="left", maintain_order="left")
-        columns.append(pl.col("_metric").mean().alias(metric))
+        if not isinstance(metric, str) or metric not in statistics.columns or metric == "index":
+            possible = [*STATISTICS, *(c.name for c in ADVANCED_STATISTICS)]
+            raise ValueError(f"metric={metric!r}: expected one of {', '.join(possible)}, and computed in this run")
+        members = members.join(statistics.select("index", metric), on="index", how="left", maintain_order="left")
+        columns.append(pl.col(metric).mean())
     grouped = members.group_by("component_id", maintain_order=True).agg(columns)
     grouped = grouped.select("files", "files_ids", "component_id", pl.exclude("files", "files_ids", "component_id"))
     if sort_by == BY_SIZE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,12 +14,13 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastdup_dagster.images import Decoded, ImageError, decode, from_pillow, read_bytes
+from fastdup_dagster.images import Decoded, ImageError, Margins, crop, decode, from_pillow, read_bytes
 from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.names import existing, printable, raw_name, shown_name
 from fastdup_dagster.results import Results
-from fastdup_dagster.run_settings import RunSettings, run_settings
-from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import local_path, open_source, to_uri
+from fastdup_dagster.run_settings import RunSettings
+from fastdup_dagster.settings import Settings, parse_box
+from fastdup_dagster.sources import display_name, local_path, open_source, to_uri
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.decode_worker import DECODE_SIDE
 from fastdup_dagster.stages.features import compute_features
@@ -30,9 +32,13 @@ from fastdup_dagster.storage import TableStore
 
 Vectors = NDArray[np.float32]
 
+# Up to so many vectors each query is compared with all of them: exact, nothing to build, and at 60 ms per 100,000 x 576
+# under a second. A graph of as many takes longer to build than thousands of such searches.
+_EXACT_UP_TO = 1_000_000
+
 
 class ImageSearch:
-    """An index that is built once and searched often.
+    """Vectors that are loaded once and searched often.
 
     Args:
         ids: n, int64.
@@ -43,6 +49,9 @@ class ImageSearch:
         k: results at most.
         store_int: ids in place of names in the results.
         threshold: only results more alike than this.
+
+    Raises:
+        ValueError: if there is nothing to search among.
     """
 
     def __init__(
@@ -62,13 +71,20 @@ class ImageSearch:
         self._width = vectors.shape[1]
         self._settings, self._model_id = settings, model_id
         self._k, self._store_int, self._threshold = k, store_int, threshold
-        self._index = NeighbourIndex(normalised(vectors, settings.distance), settings)
+        exact = settings.with_changes(nnf_mode="Flat") if len(vectors) <= _EXACT_UP_TO else settings
+        self._index = NeighbourIndex(normalised(vectors, settings.distance), exact)
 
     def __len__(self) -> int:
         return len(self._ids)
 
     @cached_property
-    def _model(self) -> EmbeddingModel:
+    def model(self) -> EmbeddingModel:
+        """The model that queries go through.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+            ValueError: if it is not the one that made the vectors, or gives vectors of another width.
+        """
         if self._model_id == "precomputed":
             raise ValueError(
                 "the run was made from given embeddings: use vector_search, or init_search(model_path=...)"
@@ -84,7 +100,8 @@ class ImageSearch:
         """The nearest instances of an image file, or of pixels in memory.
 
         Args:
-            filename: of the image; only its name in the result if `image` is given.
+            filename: of the image, as it is or as results show it; only its name in the result if `image` is given.
+                Where the run cut one `bounding_box` out of every image, it is cut out of this file too.
             image: Pillow image, or array H x W x 3 (RGB), H x W x 4 or H x W, uint8.
 
         Returns:
@@ -94,17 +111,20 @@ class ImageSearch:
             ValueError: if the image cannot be used.
         """
         try:
-            decoded = pixels_of(image) if image is not None else _read(filename, self._settings.max_pixels)
+            decoded = pixels_of(image) if image is not None else _read(filename, self._settings)
         except ImageError as error:
             raise ValueError(f"{filename!r}: {error.code}: {error}") from error
-        square = self._model.square(decoded.pixels)
-        return self.search_vector(filename, self._model.embed(square[None]))
+        square = self.model.square(decoded.pixels)
+        return self.search_vector(filename, self.model.embed(square[None]))
 
     def search_vector(self, filename: str, vector: Any) -> pl.DataFrame:
         """The nearest instances of one vector: d or 1 x d numbers, not zero. See `search`."""
         if vector is None:
             raise ValueError("vec=None: give the feature vector, 1 x d or d numbers")
-        query = np.asarray(vector, dtype=np.float32)
+        try:
+            query = np.asarray(vector, dtype=np.float32)
+        except (TypeError, ValueError):
+            raise ValueError(f"vec={vector!r}: expected {self._width} numbers") from None
         if query.shape not in ((self._width,), (1, self._width)):
             raise ValueError(f"vec of shape {query.shape}: expected ({self._width},) or (1, {self._width})")
         query = query.reshape(1, -1)
@@ -120,7 +140,7 @@ class ImageSearch:
             targets = pl.Series("to", self._ids[rows], dtype=pl.Int64)
         else:
             targets = pl.Series("to", [self._names[row] for row in rows], dtype=pl.String)
-        names = pl.Series("from", [filename] * len(rows), dtype=pl.String)
+        names = pl.Series("from", [printable(filename)] * len(rows), dtype=pl.String)
         return pl.DataFrame([names, targets, pl.Series("distance", scores[kept], dtype=pl.Float32)])
 
 
@@ -137,9 +157,12 @@ def open_search(
     settings: RunSettings = results.run.settings
     made_by: str | None = results.store.scan("embeddings", "run/all").select("model").head(1).collect().item()
     if model_path is not None:
-        settings = run_settings({**settings.model_dump(), "model_path": model_path, "d": vectors.shape[1]})
+        settings = settings.with_changes(model_path=str(model_path), d=vectors.shape[1])
         made_by = None if made_by == "precomputed" else made_by
-    return ImageSearch(ids, results.names_of(ids), vectors, settings, made_by, k, bool(store_int), threshold)
+    search = ImageSearch(ids, results.names_of(ids), vectors, settings, made_by, k, bool(store_int), threshold)
+    if model_path is not None:
+        _ = search.model  # one that does not fit is refused now, not at the first search
+    return search
 
 
 def search_of_partition(
@@ -169,11 +192,18 @@ def check_search(k: int, d: int | None, store_int: int, threshold: float | None,
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k={k!r}: expected a whole number from 1 on")
     if d is not None and d != width:
-        raise ValueError(f"d={d}: the stored feature vectors have width {width}")
-    if store_int not in (0, 1):
+        raise ValueError(f"d={d!r}: the stored feature vectors have width {width}")
+    if not isinstance(store_int, int) or store_int not in (0, 1):
         raise ValueError(f"store_int={store_int!r}: expected 0 for file names or 1 for ids")
-    if threshold is not None and not np.isfinite(threshold):
-        raise ValueError(f"threshold={threshold!r}: expected a finite number")
+    if threshold is not None and similarity_limit(threshold) is None:
+        raise ValueError(f"threshold={threshold!r}: expected a similarity, a number up to 1")
+
+
+def similarity_limit(value: object) -> float | None:
+    """A value as a limit of similarities; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    return float(value) if np.isfinite(value) and value <= 1 else None
 
 
 def pixels_of(image: Any) -> Decoded:
@@ -191,10 +221,14 @@ def pixels_of(image: Any) -> Decoded:
     raise ValueError(f"image of type {kind}: expected a PIL image, or uint8 of H x W x 3, H x W x 4 or H x W")
 
 
-def _read(filename: str, max_pixels: int) -> Decoded:
+def _read(filename: str, settings: Settings) -> Decoded:
+    """An image as the run saw those that it indexed: whole, or the part that a `bounding_box` cuts out of each."""
     if filename.startswith(("s3://", "minio://")):
         raise NotImplementedError(f"filename={filename!r}: remote images are not supported yet")
-    return decode(read_bytes(to_uri(as_bytes(Path(filename).expanduser()))), DECODE_SIDE, max_pixels)
+    data = read_bytes(to_uri(as_bytes(Path(existing(filename)).expanduser())))
+    if settings.bounding_box is None:
+        return decode(data, DECODE_SIDE, settings.max_pixels)
+    return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
 
 
 def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, list[str], list[str]]:
@@ -211,11 +245,13 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
         NotImplementedError: for a remote location.
         ValueError: if nothing is found.
     """
+    names = [given] if isinstance(given, str) else given
+    places = [existing(name) for name in names]
     model = load_model(settings)
-    remote = [path for path in ([given] if isinstance(given, str) else given) if "://" in path]
+    remote = [path for path in names if "://" in path]
     if remote:
         raise NotImplementedError(f"img_path={remote[0]!r}: remote images are not supported yet")
-    manifest = list_images(open_source(given), settings).frame
+    manifest = list_images(open_source(places[0] if isinstance(given, str) else places), settings).frame
     with (
         tempfile.TemporaryDirectory() as folder,
         compute_features(manifest, settings, model, TableStore(folder), "vectors", ["embeddings"]) as features,
@@ -225,6 +261,10 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
     ids, vectors = valid_vectors(table)
     good = manifest.join(pl.DataFrame({"index": ids}), on="index", how="semi", maintain_order="left")
     prefix = Path(given) if isinstance(given, str) and Path(given).is_dir() else None
-    files = [str(prefix / name) if prefix else name for name in good["filename"]]
+    if prefix is None:
+        as_given = {display_name(os.fsencode(name)): shown for name, shown in zip(places, names, strict=True)}
+        files = [as_given.get(name) or shown_name(os.fsencode(raw_name(name))) for name in good["filename"]]
+    else:
+        files = [shown_name(os.fsencode(prefix / raw_name(name))) for name in good["filename"]]
     reasons = [f"{code}: {error}" for code, error in broken.select("error_code", "error").iter_rows()]
     return vectors, files, reasons

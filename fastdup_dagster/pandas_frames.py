@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,22 +11,32 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def to_pandas(frame: pl.DataFrame) -> pd.DataFrame:
-    """A pandas frame of the same columns: text as `str`, whole numbers as int64, other numbers as float64.
+def to_pandas(frame: pl.DataFrame, nullable: Collection[str] = ()) -> pd.DataFrame:
+    """A pandas frame of the same columns; the dtype of a column does not depend on which rows there are.
 
-    The dtype of a column does not depend on whether there are rows; gaps make floats of whole numbers.
+    Text is `str`, whole numbers are `int64`, other numbers `float64`, truth values `bool`. Of the columns that may lack
+    a value, whole numbers are `Int64` and truth values `boolean`, whether or not one is lacking in these rows.
+
+    Args:
+        frame: what to convert.
+        nullable: names of the columns that may lack a value.
     """
     import pandas as pd
 
-    wide = frame.with_columns(
-        pl.col(pl.Float32).cast(pl.Float64), pl.col(pl.Int8, pl.Int16, pl.Int32, pl.UInt8).cast(pl.Int64)
-    )
     columns = {}
-    for name, dtype in wide.schema.items():
+    for name, dtype in frame.schema.items():
+        values = frame[name]
         if dtype == pl.String:
-            columns[name] = pd.Series(wide[name].to_list(), dtype="str")
+            columns[name] = pd.Series(values.to_list(), dtype="str")
         elif dtype.is_nested():
-            columns[name] = pd.Series(wide[name].to_list(), dtype="object")
+            columns[name] = pd.Series(values.to_list(), dtype="object")
+        elif name in nullable and (dtype.is_integer() or dtype == pl.Boolean):
+            kind = "UInt64" if dtype == pl.UInt64 else "Int64" if dtype.is_integer() else "boolean"
+            columns[name] = pd.Series(values.to_list(), dtype=kind)
+        elif dtype.is_integer() and dtype != pl.UInt64:
+            columns[name] = values.cast(pl.Int64).to_pandas()
+        elif dtype == pl.Float32:
+            columns[name] = values.cast(pl.Float64).to_pandas()
         else:
-            columns[name] = wide[name].to_pandas()
+            columns[name] = values.to_pandas()
     return pd.DataFrame(columns, columns=pd.Index(list(columns), dtype="str"))

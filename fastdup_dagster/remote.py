@@ -12,6 +12,8 @@ def s3_folder_exists_and_not_empty(s3_path: str) -> bool:
     Raises:
         ValueError: if it is not such a path.
     """
+    if not isinstance(s3_path, str):
+        raise TypeError(f"s3_path={s3_path!r}: expected s3://bucket/folder")
     bucket, _, prefix = s3_path.removeprefix("s3://").partition("/")
     if not s3_path.startswith("s3://") or not bucket:
         raise ValueError(f"s3_path={s3_path!r}: expected s3://bucket/folder")

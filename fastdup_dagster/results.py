@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fastdup_dagster.analysis import VERIFIED_BY, graph_of
-from fastdup_dagster.constants import ANNOT_SPLIT, VALID
+from fastdup_dagster.constants import ALLOWED_STATS, ANNOT_SPLIT, VALID
 from fastdup_dagster.schemas import ADVANCED_STATISTICS, ANNOTATIONS
 from fastdup_dagster.sources import local_path
 from fastdup_dagster.stages.components import components
@@ -23,8 +23,9 @@ from fastdup_dagster.work_dir import KEY, SavedRun, WorkDir
 
 Split = str | Collection[str] | None
 
-STATISTICS = ("img_w", "img_h", "unique", "blur", "mean", "min", "max", "stdv", "file_size", "contrast")
-_WHOLE_NUMBERS = ("img_w", "img_h", "unique", "file_size")
+STATISTICS = tuple(ALLOWED_STATS)
+MAYBE_MISSING = frozenset({"img_w", "img_h", "unique", "file_size"})
+"""The statistics that are whole numbers: missing without statistics, or where embeddings were given."""
 MISSING_ANNOTATION = "MISSING_ANNOTATION"
 
 
@@ -54,7 +55,7 @@ class Results:
         """The tables as the galleries and reports take them."""
         names = ("img_stats", "knn_graph", "similarity", "outliers", "components")
         rest = {name: self.store.read(name, KEY) for name in names}
-        errors = self.store.read("embeddings", KEY, ["index", "error_code", "error"])
+        errors = self.store.read("embeddings", KEY, ["index", "model", "error_code", "error"])
         return SplitTables(manifest=self.manifest, embeddings=errors, **rest)
 
     @cached_property
@@ -98,17 +99,17 @@ class Results:
     @cached_property
     def annotations(self) -> pl.DataFrame:
         """The user's columns, then `index, filename, error_code, is_valid`, of every instance by id."""
-        codes = self.invalid.select("index", "error_code")
-        known = self.stored_annotations.with_columns(self.names).join(
-            codes.rename({"error_code": "_code"}), on="index", how="left", maintain_order="left"
-        )
-        return known.select(
-            *self.user_columns,
-            "index",
-            "filename",
-            pl.col("_code").fill_null(VALID).alias("error_code"),
-            pl.col("_code").is_null().alias("is_valid"),
-        ).sort("index")
+        ids = self.stored_annotations.select("index")
+        codes = ids.join(self.invalid.select("index", "error_code"), on="index", how="left", maintain_order="left")
+        code = codes["error_code"]
+        ours = ids.with_columns(self.names, code.fill_null(VALID).alias("error_code"), code.is_null().alias("is_valid"))
+        return pl.concat([self.stored_annotations.select(self.user_columns), ours], how="horizontal").sort("index")
+
+    @cached_property
+    def with_gaps(self) -> frozenset[str]:
+        """The user's columns in which an instance has no value: they are nullable in every result of the run."""
+        stored = self.stored_annotations
+        return frozenset(name for name in self.user_columns if stored[name].null_count())
 
     def members(self, split: Split) -> pl.Series | None:
         """Ids of the instances of a split or of several; None for all.
@@ -118,6 +119,8 @@ class Results:
         """
         if split is None:
             return None
+        if not isinstance(split, str | Collection):
+            raise TypeError(f"split={split!r}: expected a name or a list of names")
         wanted = [split] if isinstance(split, str) else list(split)
         if not all(isinstance(name, str) for name in wanted):
             raise TypeError(f"split={split!r}: expected a name or a list of names")
@@ -168,9 +171,8 @@ class Results:
         frame = frame.join(left_out, on="index", how="anti", maintain_order="left")
         if (members := self.members(split)) is not None:
             frame = frame.filter(pl.col("index").is_in(members.implode()))
-        whole = [name for name in _WHOLE_NUMBERS if not frame[name].null_count()]
         return frame.with_columns(
-            pl.col(whole).cast(pl.Int64), pl.col([n for n in names if n not in whole]).cast(pl.Float64)
+            pl.col(*MAYBE_MISSING).cast(pl.Int64), pl.col([n for n in names if n not in MAYBE_MISSING]).cast(pl.Float64)
         )
 
     def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -198,26 +200,34 @@ class Results:
         return row
 
 
-def with_annotations(frame: pl.DataFrame, annotations: pl.DataFrame, ends: dict[str, str]) -> pl.DataFrame:
+def with_annotations(
+    frame: pl.DataFrame, annotations: pl.DataFrame, ends: dict[str, str]
+) -> tuple[pl.DataFrame, dict[str, str]]:
     """Adds the annotation columns of each end of a pair.
 
     Args:
         frame: with a column of ids per end.
-        annotations: as `Results.annotations` gives them.
+        annotations: as `Results.annotations` gives them, by id.
         ends: column of ids -> suffix of the added columns; with an empty suffix, a column whose name is taken
             gets the suffix `_annotation`.
+
+    Returns:
+        The wider frame, and of each added column the annotation column that it comes from.
     """
+    origins: dict[str, str] = {}
     for column, suffix in ends.items():
-        taken = set(frame.columns)
-        names = {}
+        rows = annotations[np.searchsorted(annotations["index"].to_numpy(), frame[column].to_numpy())]
+        added = []
         for name in annotations.columns:
-            if suffix:
-                names[name] = f"{name}{suffix}"
-            elif name != column:
-                names[name] = f"{name}_annotation" if name in taken else name
-        added = annotations.select(pl.col("index").alias("_id"), *(pl.col(n).alias(m) for n, m in names.items()))
-        frame = frame.join(added, left_on=column, right_on="_id", how="left", maintain_order="left")
-    return frame
+            if not suffix and name == column:
+                continue
+            new = f"{name}{suffix}"
+            while new in frame.columns or new in origins:
+                new += "_annotation"
+            origins[new] = name
+            added.append(rows[name].alias(new))
+        frame = frame.hstack(added)
+    return frame, origins
 
 
 def _between(frame: pl.DataFrame, members: pl.Series | None, ends: tuple[str, str] = ("from", "to")) -> pl.DataFrame:

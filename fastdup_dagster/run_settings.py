@@ -5,22 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
+from fastdup_dagster import constants as FD
 from fastdup_dagster.settings import Settings, settings_from
 
 DataType = Literal["infer", "image", "bbox"]
 
 # Models that V1 downloads by name, and the width of their vectors.
 NAMED_MODELS = {
-    "dinov2s": 384,
-    "dinov2b": 768,
-    "clip": 512,
-    "clip336": 768,
-    "resnet50": 1000,
-    "resent50": 1000,
-    "efficientnet": 1000,
+    FD.DINOV2S_MODEL: FD.DINOV2S_MODEL_DIM,
+    FD.DINOV2B_MODEL: FD.DINOV2B_MODEL_DIM,
+    FD.CLIP_MODEL: FD.CLIP_MODEL_DIM,
+    FD.CLIP_MODEL2: FD.CLIP_MODEL2_DIM,
+    FD.RESNET50_MODEL: FD.RESNET50_MODEL_DIM,
+    "resent50": FD.RESNET50_MODEL_DIM,
+    FD.EFFICIENTNET_MODEL: FD.EFFICIENTNET_MODEL_DIM,
 }
+
+
+# What is done to images, and so cannot be done to given embeddings.
+_OF_IMAGES = (
+    "min_file_size",
+    "bounding_box",
+    "augmentation_horiz",
+    "augmentation_vert",
+    "augmentation_additive_margin",
+    "model_path",
+    "high_accuracy",
+    "model_preprocessing",
+    "providers",
+    "run_advanced_stats",
+    "max_pixels",
+)
 
 
 class RunSettings(Settings):
@@ -41,10 +59,19 @@ class RunSettings(Settings):
     print_summary: bool = Field(True, description="print `summary()` at the end")
     verbose: bool = Field(False, description="say what is being done")
     license: str | None = Field(None, description="accepted and ignored: nothing here needs one")
+    nn_provider: Literal["nnf"] = Field("nnf", description="V1's name for its neighbour search; there is one only")
+    turi_param: Literal[""] = Field("", description="further directions to V1; there are none here")
     tar_only: bool = Field(False, description="archives instead of images")
     sync_s3_to_local: bool = Field(False, description="copy a bucket before reading it")
     delete_img: bool = Field(False, description="remove images that were downloaded")
     delete_tar: bool = Field(False, description="remove archives that were downloaded")
+
+    @field_validator("threshold", "cc_threshold")
+    @classmethod
+    def _can_be_reached(cls, value: float) -> float:
+        if value > 1:
+            raise ValueError("no two images are more alike than 1")
+        return value
 
     @field_validator("tar_only", "sync_s3_to_local", "delete_img", "delete_tar")
     @classmethod
@@ -73,6 +100,30 @@ def run_settings(values: Mapping[str, Any]) -> RunSettings:
         ValueError: for a value that is refused, naming argument and value.
     """
     given = {name: value for name, value in values.items() if value is not None or name not in RunSettings.model_fields}
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
     if "model_path" in given:
         given["model_path"] = str(given["model_path"])
     return settings_from(given, RunSettings)
+
+
+def settings_of_embeddings(values: Mapping[str, Any], shape: tuple[int, int]) -> RunSettings:
+    """Like `run_settings`, for a run on given embeddings.
+
+    Args:
+        values: arguments of `run()`.
+        shape: of the embeddings, n x d.
+
+    Raises:
+        ValueError: also for an argument that says what to do with images, and for a `d` that is not the embeddings'.
+    """
+    width = values.get("d")
+    if width is not None and (isinstance(width, bool) or width != shape[1]):
+        raise ValueError(f"d={width!r}, but embeddings of shape {shape}")
+    settings = run_settings({name: value for name, value in values.items() if name != "d"})
+    for name in _OF_IMAGES:
+        value = getattr(settings, name)
+        if value != RunSettings.model_fields[name].get_default():
+            raise ValueError(
+                f"{name}={value!r} has no effect with embeddings, which no image is read for: leave it out"
+            )
+    return settings

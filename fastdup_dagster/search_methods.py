@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.accessors import DEFAULT_D, Accessors, DefaultWidth, plain_input, say
+from fastdup_dagster.checks import flag
 from fastdup_dagster.pandas_frames import to_pandas
 from fastdup_dagster.run_settings import RunSettings, run_settings
 
@@ -38,10 +39,13 @@ class SearchMethods(Accessors):
         """
         from fastdup_dagster.image_search import vectors_of
 
-        vectors, files, broken = vectors_of([str(img_path)], self._model_settings(model_path, d))
+        path = _path("img_path", img_path)
+        if Path(path).is_dir():
+            raise ValueError(f"img_path={path!r} is a folder: feature_vectors() takes those")
+        vectors, files, broken = vectors_of([path], self._model_settings(model_path, d))
         if not files:
-            raise ValueError(f"img_path={str(img_path)!r}: {broken[0]}")
-        return vectors, str(img_path)
+            raise ValueError(f"img_path={path!r}: {broken[0]}")
+        return vectors, path
 
     def feature_vectors(
         self, img_path: str | Path | Sequence[Any], model_path: str | None = None, d: int = DEFAULT_D
@@ -53,19 +57,31 @@ class SearchMethods(Accessors):
         """
         from fastdup_dagster.image_search import vectors_of
 
-        vectors, files, _ = vectors_of(plain_input(img_path), self._model_settings(model_path, d))
+        paths = plain_input(img_path, "img_path")
+        if paths is None:
+            raise ValueError("img_path=None: expected a folder, a list file, or a list of paths")
+        vectors, files, _ = vectors_of(paths, self._model_settings(model_path, d))
         return vectors, files
 
     def _model_settings(self, model_path: str | None, d: int) -> RunSettings:
-        """The run's settings with another model or width; those of the run itself if neither is given."""
+        """The settings of a model: the run's, unless another model or width is asked for.
+
+        Raises:
+            ValueError: for a width that neither the run nor the model gives.
+        """
         width = None if isinstance(d, DefaultWidth) else d
-        if model_path is not None:
-            return run_settings({"model_path": model_path, "d": width})
         run = self._results.run if self._work_dir.is_finished else None
         if run is None or run.is_precomputed:
-            return run_settings({"d": width})
-        kept = run.settings.model_dump(include={"model_path", "d", "high_accuracy", "model_preprocessing", "providers"})
-        return run_settings({**kept, "d": kept["d"] if width is None else width})
+            return run_settings({"model_path": model_path, "d": width})
+        settings = run.settings
+        if model_path is not None and _file(model_path) != _file(settings.model_path):
+            return run_settings({"model_path": model_path, "d": width, "providers": settings.providers})
+        names = {"model_path", "d", "high_accuracy", "model_preprocessing", "providers"}
+        kept = settings.model_dump(include=names, exclude_unset=True)
+        stored = self._results.config["model"]["width"]
+        if width not in (None, stored) and (settings.high_accuracy or settings.model_path is not None):
+            raise ValueError(f"d={width!r}: the model of this run gives vectors of width {stored}")
+        return run_settings(kept if width is None else {**kept, "d": width})
 
     def init_search(
         self,
@@ -82,32 +98,39 @@ class SearchMethods(Accessors):
         """Loads the vectors of a finished run for `search` and `vector_search`; this object keeps them.
 
         Args:
-            k: how many results at most.
+            k: how many results at most. They are exact: every query is compared with all vectors up to a million.
             work_dir: of another run than this object's.
             d: width of the vectors; the stored one if left out.
-            model_path: of the model that made them, if they were given to `run` as embeddings.
+            model_path: of the model that made them, if they were given to `run` as embeddings. It is opened at once.
             verbose: print what is loaded.
             license: ignored.
             store_int: 1 for ids in the results, 0 for file names.
             turi_param: V1's, empty.
-            threshold: only results more alike than this.
+            threshold: only results more alike than this, at most 1.
 
         Returns:
             0.
 
         Raises:
             RuntimeError: if there is no finished run.
+            FileNotFoundError: if there is no such model.
             ValueError: for a value that is refused.
         """
         from fastdup_dagster.image_search import open_search
 
-        if turi_param:
+        if turi_param != "":
             raise ValueError(f"turi_param={turi_param!r}: there is no such parameter here, leave it empty")
+        if not isinstance(license, str | None):
+            raise TypeError(f"license={license!r}: expected text or None")
+        for name, value in (("work_dir", work_dir), ("model_path", model_path)):
+            if value is not None:
+                _path(name, value)
+        talks = flag("verbose", verbose)
         other = work_dir is not None and Path(work_dir).expanduser().absolute() != self.work_dir.absolute()
         results = Accessors(work_dir)._results if other else self._results
         width = None if isinstance(d, DefaultWidth) else d
         self._search = open_search(results, k, width, model_path, store_int, threshold)
-        if verbose:
+        if talks:
             say(f"{len(self._search)} vectors loaded")
         return 0
 
@@ -123,8 +146,8 @@ class SearchMethods(Accessors):
             RuntimeError: before `init_search`.
             ValueError: if the image cannot be used.
         """
-        found = self._searcher.search(str(filename), img if image is None else image)
-        if verbose:
+        found = self._searcher.search(_path("filename", filename), img if image is None else image)
+        if flag("verbose", verbose):
             say(f"{len(found)} results for {filename}")
         return to_pandas(found)
 
@@ -135,8 +158,8 @@ class SearchMethods(Accessors):
             RuntimeError: before `init_search`.
             ValueError: if it is not one vector of that width.
         """
-        found = self._searcher.search_vector(str(filename), vec)
-        if verbose:
+        found = self._searcher.search_vector(_path("filename", filename), vec)
+        if flag("verbose", verbose):
             say(f"{len(found)} results for {filename}")
         return to_pandas(found)
 
@@ -145,3 +168,18 @@ class SearchMethods(Accessors):
         if self._search is None:
             raise RuntimeError("call init_search() first")
         return self._search
+
+
+def _path(name: str, value: object) -> str:
+    """A path as text.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(value, str | Path) or value == "":
+        raise TypeError(f"{name}={value!r}: expected a path")
+    return str(value)
+
+
+def _file(path: object) -> str | None:
+    return None if path is None else str(Path(str(path)).expanduser().absolute())

@@ -10,9 +10,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -95,6 +95,18 @@ class Settings(BaseModel):
     deterministic: bool = Field(True, description="equal results at any thread count, also for approximate indexes")
     gallery_items: int = Field(60, ge=1, description="items a gallery page shows")
     limits: Limits = Field(default_factory=Limits, description="what the gates accept")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _keeps_its_type(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what pydantic would turn into something else: True is no number, "3" and "no" are text."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = {kind for kind in (get_args(annotation) or (annotation,)) if isinstance(kind, type)}
+        if isinstance(value, bool) and kinds & {int, float}:
+            raise ValueError("expected a number")
+        if isinstance(value, str) and kinds & {int, float, bool}:
+            raise ValueError(f"expected {'True or False' if bool in kinds else 'a number'}, not text")
+        return value
 
     @field_validator("find_regex")
     @classmethod
@@ -202,12 +214,12 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
         try:
             values[name] = float(number)
         except ValueError:
-            raise ValueError(f"bounding_box={text!r}: {part!r} is not name=number") from None
+            raise ValueError(f"{part!r} is not name=number") from None
     if sorted(values) != sorted(_BOX_PARTS):
-        raise ValueError(f"bounding_box={text!r}: expected {', '.join(f'{n}=..' for n in _BOX_PARTS)}")
+        raise ValueError(f"expected {', '.join(f'{n}=..' for n in _BOX_PARTS)}")
     x, y, width, height = (values[name] for name in ("col_x", "row_y", "width", "height"))
     if not (0 <= x < math.inf and 0 <= y < math.inf and 0 < width < math.inf and 0 < height < math.inf):
-        raise ValueError(f"bounding_box={text!r}: row_y and col_x from 0 on, height and width over 0")
+        raise ValueError("row_y and col_x from 0 on, height and width over 0")
     return x, y, width, height
 
 
@@ -223,11 +235,11 @@ def parse_parameters(text: str) -> dict[str, float]:
         try:
             values[name.strip()] = float(value)
         except ValueError as error:
-            raise ValueError(f"nnf_param: {part!r} is not name=number") from error
+            raise ValueError(f"{part!r} is not name=number") from error
         if name.strip() not in ("efSearch", "nprobe"):
-            raise ValueError(f"nnf_param: unknown parameter {name.strip()!r}; known: efSearch, nprobe")
+            raise ValueError(f"unknown parameter {name.strip()!r}; known: efSearch, nprobe")
         if not 1 <= values[name.strip()] < math.inf:
-            raise ValueError(f"nnf_param: {part!r} is not a number from 1 on")
+            raise ValueError(f"{part!r} is not a number from 1 on")
     return values
 
 

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,10 +19,24 @@ from numpy.typing import NDArray
 
 from fastdup_dagster import constants as FD
 from fastdup_dagster.images import ImageError, Margins, corners, read_image
+from fastdup_dagster.outputs import Outputs, OwnFiles
 from fastdup_dagster.results import Results
 from fastdup_dagster.storage import write_atomically
+from fastdup_dagster.work_dir import EXPORT
 
 _NAMED_FILES = {FD.MAPPING_CSV: "filename", FD.BAD_CSV: "filename", FD.CROPS_CSV: "filename"}
+_FILES = (
+    FD.FEATURES_DATA,
+    FD.MAPPING_CSV,
+    FD.BAD_CSV,
+    FD.STATS_CSV,
+    FD.FILENAME_SIMILARITY,
+    FD.FILENAME_OUTLIERS,
+    FD.FILENAME_CONNECTED_COMPONENTS,
+    FD.FILENAME_COMPONENT_INFO,
+    FD.CROPS_CSV,
+)
+_CROPS = "crops"
 _STATISTICS_NAMES = {"img_w": "width", "img_h": "height"}
 
 
@@ -29,34 +45,38 @@ def export_v1(results: Results, folder: Path, overwrite: bool = False) -> Path:
 
     Args:
         results: a finished run.
-        folder: created if it is not there.
-        overwrite: replace files of these names.
+        folder: absolute; created if it is not there.
+        overwrite: replace files of these names that something else wrote; an earlier export is replaced anyway.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: if a file is there and not to be replaced; nothing is written then.
+        FileExistsError: if such a file is there and not to be replaced; nothing is written then.
     """
     ids, vectors = results.vectors()
-    tables = _tables(results, ids)
-    names = [*tables, FD.FEATURES_DATA]
-    there = [name for name in names if (folder / name).exists()]
+    boxed = results.manifest.filter(pl.col("box").is_not_null() & pl.col("index").is_in(pl.Series(ids).implode()))
+    ours = OwnFiles()
+    names = [name for name in _FILES if name != FD.CROPS_CSV or len(boxed)]
+    there = [name for name in names if (folder / name).exists() and os.fsencode(folder / name) not in ours]
     if there and not overwrite:
         raise FileExistsError(f"{folder} holds {', '.join(there)} already: give another folder, or overwrite=True")
+    crops = write_crops(results, folder / _CROPS, boxed["index"].to_list(), overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    if results.manifest["box"].count():
-        valid = set(ids.tolist())
-        write_crops(results, folder / "crops", [i for i in results.manifest["index"] if i in valid])
-    for name, table in tables.items():
-        write_atomically(folder / name, table.write_csv().encode("utf-8"))
-    write_atomically(folder / FD.FEATURES_DATA, vectors.astype("<f4").tobytes())
-    if not (folder / FD.CONFIG_JSON).exists():
-        write_atomically(folder / FD.CONFIG_JSON, json.dumps(results.config, indent=2).encode("utf-8"))
+    files = {name: table.write_csv().encode("utf-8") for name, table in _tables(results, ids, boxed, crops).items()}
+    files[FD.FEATURES_DATA] = vectors.astype("<f4").tobytes()
+    config = folder / FD.CONFIG_JSON
+    if not config.exists() or os.fsencode(config) in ours:
+        files[FD.CONFIG_JSON] = json.dumps(results.config, indent=2).encode("utf-8")
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    Outputs(folder).replace(EXPORT, [*(folder / name for name in files), *(crop.path for crop in crops.values())])
     return folder
 
 
-def _tables(results: Results, ids: NDArray[np.int64]) -> dict[str, pl.DataFrame]:
+def _tables(
+    results: Results, ids: NDArray[np.int64], boxed: pl.DataFrame, crops: Mapping[int, Crop]
+) -> dict[str, pl.DataFrame]:
     pairs = results.similarity().select("from", "to", "distance")
     outliers = results.outliers().select(pl.col("outlier").alias("from"), pl.col("nearest").alias("to"), "distance")
     members = results.components()
@@ -64,8 +84,8 @@ def _tables(results: Results, ids: NDArray[np.int64]) -> dict[str, pl.DataFrame]
     distances = {f"{name}_distance": name for name in ("mean", "min", "max")}
     sizes = results.manifest.select("index", "file_size")
     bad = results.invalid.join(sizes, on="index", how="left", maintain_order="left")
-    boxed = results.manifest.filter(pl.col("box").is_not_null() & pl.col("index").is_in(pl.Series(ids).implode()))
-    names = [_crop_name(i) for i in ids] if len(boxed) else results.names_of(ids)
+    files = zip(ids.tolist(), results.names_of(ids), strict=True)
+    names = [crops[i].name if i in crops else name for i, name in files]
     tables = {
         FD.MAPPING_CSV: pl.DataFrame({"index": ids, "filename": names}, schema_overrides={"filename": pl.String}),
         FD.BAD_CSV: bad.select("index", "filename", "error_code", pl.col("file_size").fill_null(-1).alias("filesize")),
@@ -75,53 +95,80 @@ def _tables(results: Results, ids: NDArray[np.int64]) -> dict[str, pl.DataFrame]
         FD.FILENAME_CONNECTED_COMPONENTS: members.rename({"index": "__id"}),
         FD.FILENAME_COMPONENT_INFO: info.select("component_id", "count", *distances).rename(distances),
     }
-    return tables | ({FD.CROPS_CSV: _crops_table(results, boxed)} if len(boxed) else {})
+    return tables | ({FD.CROPS_CSV: _crops_table(results, boxed, crops)} if len(boxed) else {})
 
 
-def _crops_table(results: Results, boxed: pl.DataFrame) -> pl.DataFrame:
-    """Where each crop was cut from; of a rotated box, the upright one around it."""
-    points = np.array([corners(box) for box in boxed["box"].to_list()])
-    low, size = points.min(axis=1), np.ptp(points, axis=1)
+def _crops_table(results: Results, boxed: pl.DataFrame, crops: Mapping[int, Crop]) -> pl.DataFrame:
+    """Where each crop was cut from, and its size as it was cut; the box where nothing was, as with given embeddings."""
+    ids = boxed["index"].to_list()
+    margins = Margins.of(results.run.settings)
+    places = [_place(box, crops.get(i), margins) for i, box in zip(ids, boxed["box"].to_list(), strict=True)]
     table = pl.DataFrame(
         {
             "index": boxed["index"],
             "filename": results.names_of(boxed["index"].to_numpy()),
-            "crop_filename": [_crop_name(i) for i in boxed["index"]],
-            "col_x": low[:, 0],
-            "row_y": low[:, 1],
-            "width": size[:, 0],
-            "height": size[:, 1],
+            "crop_filename": pl.Series([crops[i].name if i in crops else None for i in ids], dtype=pl.String),
+            **{name: [float(place[number]) for place in places] for number, name in enumerate(FD.BBOX_COLUMNS)},
         }
     )
-    numbers = ["col_x", "row_y", "width", "height"]
-    if all((table[name] == table[name].round()).all() for name in numbers):
-        table = table.with_columns(pl.col(numbers).cast(pl.Int64))
+    if all((table[name] == table[name].round()).all() for name in FD.BBOX_COLUMNS):
+        table = table.with_columns(pl.col(FD.BBOX_COLUMNS).cast(pl.Int64))
     return table.with_columns(boxed["label"]) if boxed["label"].count() else table
 
 
-def _crop_name(index: int) -> str:
-    return f"crops/{index}.png"
+def _place(box: list[float], crop: Crop | None, margins: Margins) -> tuple[float, float, float, float]:
+    """x, y, width and height of a crop; of a rotated box, the place of the upright one around it."""
+    points = corners(box)
+    (left, top), (width, height) = points.min(axis=0), np.ptp(points, axis=0)
+    if crop is None:
+        return left, top, width, height
+    if len(box) == len(FD.BBOX_COLUMNS):
+        wide, high = margins.around(width, height)
+        left, top = max(0, math.floor(left - wide + 0.5)), max(0, math.floor(top - high + 0.5))
+    return left, top, crop.width, crop.height
 
 
-def write_crops(results: Results, folder: Path, ids: Iterable[int]) -> dict[int, str]:
+@dataclass(frozen=True)
+class Crop:
+    """A crop that was written: its file, and its size in pixels."""
+
+    path: Path
+    width: int
+    height: int
+
+    @property
+    def name(self) -> str:
+        """The file, as V1's tables name it."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+def write_crops(results: Results, folder: Path, ids: Iterable[int], overwrite: bool = False) -> dict[int, Crop]:
     """Writes the crops of these instances as `<id>.png`, as they went into the model.
 
     Returns:
-        File names by id; of an instance that is a whole image, or whose image is gone, its own file's.
+        The crops by id; without the instances that are whole images, or whose image cannot be read.
+
+    Raises:
+        FileExistsError: if one of the files is there and no run wrote it, unless it is to be replaced.
     """
     margins = Margins.of(results.run.settings)
-    wanted = list(ids)
-    names = dict(zip(wanted, results.names_of(np.array(wanted, dtype=np.int64)), strict=True))
-    rows = results.manifest.filter(pl.col("index").is_in(wanted) & pl.col("box").is_not_null())
-    for index, uri, box in rows.select("index", "uri", "box").iter_rows():
+    rows = results.manifest.filter(pl.col("index").is_in(list(ids)) & pl.col("box").is_not_null())
+    ours = OwnFiles()
+    paths = [folder / f"{index}.png" for index in rows["index"]]
+    foreign = [path.name for path in paths if path.exists() and os.fsencode(path) not in ours]
+    if foreign and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds {', '.join(foreign[:5])} already: move them, or export with overwrite=True"
+        )
+    made: dict[int, Crop] = {}
+    for path, (index, uri, box) in zip(paths, rows.select("index", "uri", "box").iter_rows(), strict=True):
         try:
             pixels = read_image(uri, box, margins)
         except ImageError:
             continue
-        path = folder / f"{index}.png"
         write_atomically(path, bytes(cv2.imencode(".png", pixels[:, :, ::-1])[1]))
-        names[index] = str(path)
-    return names
+        made[index] = Crop(path, pixels.shape[1], pixels.shape[0])
+    return made
 
 
 def load(folder: str | Path, d: int | None = None) -> tuple[list[str], NDArray[np.float32]]:

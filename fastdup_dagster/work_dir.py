@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fastdup_dagster.constants import CONFIG_JSON
+from fastdup_dagster.names import raw_name, shown_name
+from fastdup_dagster.outputs import Outputs
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.storage import TableStore, write_atomically
 
@@ -21,6 +23,9 @@ KEY = "run/all"
 _MARK = "fastdup_dagster"
 # Used where a config.json of somebody else, of V1 itself for one, is in the folder.
 _OTHER_NAME = "config.fastdup_dagster.json"
+
+# What belongs to the results themselves: gone when a new run replaces them.
+EXPORT, CROPS = "export", "crops"
 
 InputDir = str | list[str]
 
@@ -30,11 +35,21 @@ class WorkDir:
 
     Args:
         root: the folder; it need not exist yet.
+
+    Raises:
+        TypeError: if it is no path.
+        ValueError: if it is a file.
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
+        if not isinstance(root, str | Path) or root == "":
+            raise TypeError(f"work_dir={root!r}: expected the path of a folder")
+        # absolute: results stay where they are when the current folder changes
+        self.root = Path(root).expanduser().absolute()
+        if self.root.is_file():
+            raise ValueError(f"work_dir={str(root)!r} is a file: give a folder, it need not exist yet")
         self.store = TableStore(self.root)
+        self.outputs = Outputs(self.root)
 
     @property
     def is_finished(self) -> bool:
@@ -57,6 +72,13 @@ class WorkDir:
         for name in (CONFIG_JSON, _OTHER_NAME):
             if _ours(self.root / name) is not None:
                 (self.root / name).unlink()
+        for owner in (EXPORT, CROPS):
+            self.outputs.replace(owner, [])
+
+    @property
+    def version(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Changes whenever a run begins or finishes here, in whatever process."""
+        return tuple(_status(self.root / name) for name in (CONFIG_JSON, _OTHER_NAME))
 
     def finish(self, config: Mapping[str, Any]) -> None:
         """Declares the run finished."""
@@ -67,6 +89,14 @@ class WorkDir:
 
     def _find_config(self) -> dict[str, Any] | None:
         return _ours(self.root / CONFIG_JSON) or _ours(self.root / _OTHER_NAME)
+
+
+def _status(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _ours(path: Path) -> dict[str, Any] | None:
@@ -86,7 +116,10 @@ class SavedRun:
     @cached_property
     def settings(self) -> RunSettings:
         """The settings of the run."""
-        return RunSettings(**{name: self._config[name] for name in RunSettings.model_fields if name in self._config})
+        # the width of given embeddings is no setting of a model
+        left_out = {"d"} if self.is_precomputed else set()
+        names = (name for name in RunSettings.model_fields if name in self._config and name not in left_out)
+        return RunSettings(**{name: self._config[name] for name in names})
 
     @property
     def is_precomputed(self) -> bool:
@@ -100,8 +133,9 @@ class SavedRun:
 
     @property
     def input_dir(self) -> InputDir | None:
-        """The input as it was given."""
-        return self._config["input_dir"]
+        """The input as it was given, or absolute where that means another place by now."""
+        given: InputDir | None = self._config["input_dir"]
+        return None if given is None else spelled(given, self._config["input_path"])
 
     def shown_name(self, filename: str, path: bytes) -> str:
         """The name of a file in results: a path that opens, spelled as the input was.
@@ -110,15 +144,27 @@ class SavedRun:
             filename: as in the manifest.
             path: absolute.
         """
-        given = self.input_dir
-        if isinstance(given, list):
-            return filename
+        given = self._config["input_dir"]
+        if given is None and self.is_precomputed:
+            return shown_name(os.fsencode(raw_name(filename)))
+        if given is None or isinstance(given, list):
+            raw = os.fsencode(raw_name(filename))
+            return shown_name(raw if os.path.abspath(raw) == path else path)  # noqa: PTH100 bytes
         base = self._config["base"]
-        if given and os.path.abspath(given) == base and not os.path.isabs(given):  # noqa: PTH100, PTH117
+        if os.path.abspath(given) == base and not os.path.isabs(given):  # noqa: PTH100, PTH117
             inside = os.fsencode(base).rstrip(b"/") + b"/"
             if path.startswith(inside):
                 path = os.path.join(os.fsencode(given), path.removeprefix(inside))  # noqa: PTH118 - bytes
-        try:
-            return path.decode("utf-8")
-        except UnicodeDecodeError:
-            return path.decode("utf-8", "backslashreplace")
+        return shown_name(path)
+
+
+def absolute_input(given: InputDir) -> InputDir:
+    """The place that an input means now, whatever the current folder is later."""
+    if isinstance(given, list):
+        return [str(absolute_input(item)) for item in given]
+    return given if "://" in given else os.path.abspath(os.path.expanduser(given))  # noqa: PTH100, PTH111
+
+
+def spelled(given: InputDir, path: InputDir) -> InputDir:
+    """An input as it was given if that still means the place `path`, else `path`."""
+    return given if absolute_input(given) == path else path

@@ -8,21 +8,25 @@ come after them. Precomputed embeddings: one instance per annotation row, images
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from fastdup_dagster.annotations import Annotations
+from fastdup_dagster.names import spellings
 from fastdup_dagster.schemas import ANNOTATIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import Entry, NothingFoundError, Source, display_name, local_path, to_uri
-from fastdup_dagster.sources.folder import stat_entry
+from fastdup_dagster.sources import Entry, NothingFoundError, display_name, to_uri
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
+from fastdup_dagster.stages.named_source import NamedSource
 
 _SHOWN = 5
+# What a source's note says where it left out archives or videos beside images.
+_MIXED = "archives or videos"
 
 
 @dataclass(frozen=True)
@@ -33,60 +37,13 @@ class Instances:
         manifest: the table `image_manifest`.
         annotations: the table `annotations`, the user's columns after its own.
         notes: sentences for people: what was left out and why.
+        warnings: what a person ought to be told unasked.
     """
 
     manifest: pl.DataFrame
     annotations: pl.DataFrame
     notes: list[str]
-
-
-class NamedSource:
-    """A source, and further files by name; tells which entry a name means.
-
-    Args:
-        source: what is listed.
-        base: folder that relative names start at.
-        more: names of annotated files; those that the source does not have are listed after it.
-        apart: folder of results, whose pictures are no input even if it lies inside the listed folder.
-    """
-
-    def __init__(self, source: Source, base: Path, more: Sequence[str] = (), apart: Path | None = None) -> None:
-        self._source = source
-        inside = apart is not None and as_bytes(apart).startswith(as_bytes(base).rstrip(b"/") + b"/")
-        self._apart = as_bytes(apart) + b"/" if apart is not None and inside else None
-        self._base = base
-        self._more = more
-        self._by_path: dict[bytes, str] = {}
-        self._names: set[str] = set()
-        self.name = source.name
-
-    @property
-    def notes(self) -> list[str]:
-        """What the source left out."""
-        return self._source.notes
-
-    def entries(self) -> Iterator[Entry]:
-        """The source's entries in order, then the further files in theirs."""
-        for entry in self._source.entries():
-            if self._apart is None or not local_path(entry.uri).startswith(self._apart):
-                yield self._noted(entry)
-        for name in self._more:
-            if self.resolve(name) is None:
-                shown = display_name(os.fsencode(os.path.normpath(name)))
-                yield self._noted(stat_entry(shown, self._paths(name)[0]))
-
-    def resolve(self, name: str) -> str | None:
-        """The `filename` of the entry that a name means: relative to `base`, absolute, or as the results spell it."""
-        found = (self._by_path.get(path) for path in self._paths(name))
-        return next(filter(None, found), name if name in self._names else None)
-
-    def _paths(self, name: str) -> list[bytes]:
-        return [as_bytes(self._base / name), as_bytes(name)]
-
-    def _noted(self, entry: Entry) -> Entry:
-        self._by_path.setdefault(local_path(entry.uri), entry.filename)
-        self._names.add(entry.filename)
-        return entry
+    warnings: list[str] = field(default_factory=list)
 
 
 def instances(
@@ -109,8 +66,9 @@ def instances(
     if files.is_empty():
         raise NothingFoundError(nothing_left(f"{len(listing.frame)} images in {source.name}", settings))
     notes = listing.notes + notes
+    warned = [note for note in listing.notes if _MIXED in note]
     if annotations is None:
-        return Instances(boxed(files, settings), unannotated(files["index"]), notes)
+        return Instances(boxed(files, settings), unannotated(files["index"]), notes, warned)
     rows = [source.resolve(name) for name in annotations.filenames]
     if annotations.boxes is None:
         table = pl.DataFrame({"filename": rows, "row": range(len(rows))}, schema_overrides={"filename": pl.String})
@@ -124,7 +82,10 @@ def instances(
         made = _crops(listing.frame, files, rows, annotations, notes)
     left_out = len(annotations) - int(made.annotations["is_annotated"].sum())
     told = [f"{left_out} annotation rows are of files that are not part of this run"] if left_out else []
-    return Instances(made.manifest, made.annotations, notes + told + annotations.notes)
+    if len(source.missing) == len(annotations):
+        places = ", ".join(map(str, source.bases))
+        warned.append(f"no annotation names a file that is there: {source.missing[:_SHOWN]}; looked in {places}")
+    return Instances(made.manifest, made.annotations, notes + told + annotations.notes, warned)
 
 
 def precomputed_instances(
@@ -136,18 +97,43 @@ def precomputed_instances(
         NothingFoundError: if nothing is left.
         ValueError: for a name of `subset` that is not annotated.
     """
-    entries = [Entry(display_name(os.fsencode(n)), to_uri(as_bytes(base / n))) for n in annotations.filenames]
+    names = [_meant(base, name) for name in annotations.filenames]
+    entries = [Entry(display_name(os.fsencode(name)), to_uri(as_bytes(base / name))) for name in names]
     frame = entries_frame(list(enumerate(entries)), None)
+    taken = pl.Series([bool(re.search(settings.find_regex, name)) for name in names])
+    skipped = len(taken) - int(taken.sum())
+    unmatched = [f"{skipped} files do not match find_regex={settings.find_regex!r}"] if skipped else []
     if annotations.boxes is not None:
         frame = _with_boxes(frame, list(annotations.boxes), frame["index"])
     if subset is not None:
-        _refuse_unknown([name for name in subset if name not in set(annotations.filenames)])
-        frame = frame.filter(pl.Series([name in set(subset) for name in annotations.filenames]))
+        paths = [as_bytes(base / name) for name in names]
+        wanted = {name: {as_bytes(base / _meant(base, name)), as_bytes(base / name)} for name in subset}
+        _refuse_unknown([name for name, meant in wanted.items() if not meant & set(paths)])
+        every = set().union(*wanted.values())
+        taken &= pl.Series([path in every for path in paths])
+    frame = frame.filter(taken)
     frame, notes = sliced(frame, settings)
     if frame.is_empty():
         raise NothingFoundError(nothing_left(f"{len(annotations)} annotations", settings))
     made = _annotated(frame, frame["index"], annotations)
-    return Instances(made.manifest, made.annotations, notes + annotations.notes)
+    return Instances(made.manifest, made.annotations, unmatched + notes + annotations.notes)
+
+
+def _meant(base: Path, name: str) -> str:
+    """The name of a file relative to `base`, or absolute, that an annotation means; the file need not exist."""
+    possible = spellings(name)
+    if len(possible) > 1:  # only a name with a backslash can mean two files
+        name = next((spelling for spelling in possible if os.path.exists(base / spelling)), name)  # noqa: PTH110 any bytes
+    here, inside = as_bytes(Path.cwd()).rstrip(b"/") + b"/", as_bytes(base).rstrip(b"/") + b"/"
+    # as the results spell it where the input was given relative to the current folder
+    if (
+        inside.startswith(here)
+        and inside != here
+        and as_bytes(name).startswith(inside)
+        and not Path(name).is_absolute()
+    ):
+        return name if os.path.exists(base / name) else os.path.abspath(name)  # noqa: PTH100, PTH110 any bytes
+    return name
 
 
 def unannotated(index: pl.Series) -> pl.DataFrame:

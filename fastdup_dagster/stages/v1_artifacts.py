@@ -22,7 +22,7 @@ def artifact_folder(page: Path) -> Path:
     return page.with_name(f"{page.stem}_artifacts")
 
 
-def save_artifacts(page: Path, rows: pd.DataFrame, ids: Sequence[str], pictures: Mapping[int, Picture]) -> Path:
+def save_artifacts(page: Path, rows: pd.DataFrame, ids: Sequence[str], pictures: Mapping[int, Picture]) -> list[Path]:
     """Writes `<page>_artifacts/<page>.csv` and `<page>_artifacts/images/<id>_<name>`: equal names are kept apart.
 
     Args:
@@ -33,7 +33,7 @@ def save_artifacts(page: Path, rows: pd.DataFrame, ids: Sequence[str], pictures:
         pictures: the images by id.
 
     Returns:
-        The folder.
+        The files that it wrote.
     """
     folder = artifact_folder(page)
     (folder / IMAGE_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -46,8 +46,9 @@ def save_artifacts(page: Path, rows: pd.DataFrame, ids: Sequence[str], pictures:
         return copies.get(int(value), "")  # type: ignore[call-overload]
 
     table = rows.assign(**{name: rows[column].map(file_of) for column, name in named.items()})
-    table.to_csv(folder / f"{page.stem}.csv", index=False)
-    return folder
+    listing = folder / f"{page.stem}.csv"
+    table.to_csv(listing, index=False)
+    return [listing, *(folder / copy for copy in copies.values() if copy)]
 
 
 def _copy(picture: Picture, folder: Path) -> str:

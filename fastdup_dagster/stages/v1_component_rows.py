@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, choice, similarity_score, whole
-from fastdup_dagster.stages.v1_gallery_rows import Labels, stat_column
+from fastdup_dagster.checks import choice, whole
+from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, similarity_score
+from fastdup_dagster.stages.v1_gallery_rows import METRICS, Labels, stat_column
 
 REDUCTIONS = ("mean", "sum")
 
@@ -44,11 +46,23 @@ def component_rows(
     reduction = None if sort_by_reduction is None else choice("sort_by_reduction", sort_by_reduction, REDUCTIONS)
     groups = _groups(components, labels, choice("group_by", group_by, ("visual", "label")), part, options)
     groups = groups[groups["count"] >= least]
+    value = groups["count"]
     if metric is not None:
         column, _ = stat_column(attributes, "metric", metric)
         groups = groups.assign(metric=_reduced(groups, attributes, column, "mean", "metric"))
-        sort_by = "metric" if sort_by == "comp_size" else sort_by
-    return _sorted(groups, attributes, sort_by, reduction, options.ascending)
+        value = groups["metric"]
+    if sort_by != "comp_size":
+        known = [str(column) for column in attributes.columns if column != "index"]
+        value = _reduced(groups, attributes, choice("sort_by", sort_by, ["comp_size", *known]), reduction, "sort_by")
+    try:
+        return groups.assign(value=value).sort_values("value", ascending=options.ascending, kind="stable")
+    except TypeError as error:
+        raise ValueError(f"sort_by={sort_by!r}: its values cannot be put in order ({error})") from error
+
+
+def lowest_first(metric: object, sort_by: object) -> bool:
+    """Whether the lowest are what a caller wants to see first who does not say: of dark and blur; else the largest."""
+    return sort_by == "comp_size" and isinstance(metric, str) and METRICS.get(metric, ("", False))[1]
 
 
 def _groups(
@@ -74,25 +88,13 @@ def _groups(
     return groups.reset_index(names="group")
 
 
-def _sorted(
-    groups: pd.DataFrame, attributes: pd.DataFrame, sort_by: str, reduction: str | None, ascending: bool
-) -> pd.DataFrame:
-    if sort_by in ("comp_size", "metric") and sort_by not in attributes.columns:
-        value = groups["count" if sort_by == "comp_size" else "metric"]
-    else:
-        known = [str(column) for column in attributes.columns if column != "index"]
-        value = _reduced(groups, attributes, choice("sort_by", sort_by, ["comp_size", *known]), reduction, "sort_by")
-    try:
-        return groups.assign(value=value).sort_values("value", ascending=ascending, kind="stable")
-    except TypeError as error:
-        raise ValueError(f"sort_by={sort_by!r}: its values cannot be put in order ({error})") from error
-
-
 def _reduced(
     groups: pd.DataFrame, attributes: pd.DataFrame, column: str, reduction: str | None, argument: str
 ) -> pd.Series:
     members = groups["members"].explode().astype("int64")
     values = members.map(attributes.set_index("index")[column])
+    if values.map(lambda value: isinstance(value, list | dict | np.ndarray)).any():
+        raise ValueError(f"{argument}={column!r}: its values are lists, which have no order")
     if not pd.api.types.is_numeric_dtype(values):
         if reduction is not None:
             raise ValueError(f"{argument}={column!r}: the {reduction} of a column that does not hold numbers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -53,7 +54,7 @@ def write_gallery(
     grey: bool = False,
     threads: int = 1,
     read: ReadImage = read_image,
-) -> None:
+) -> list[Path]:
     """Writes the page and what belongs to it; shows it in a notebook.
 
     Args:
@@ -63,6 +64,9 @@ def write_gallery(
         grey: pictures without colours.
         threads: pictures made at the same time.
         read: gives the pixels.
+
+    Returns:
+        The files beside the page.
     """
     rows = request.rows.head(options.num_images)
     found = find(_ids(rows, request))
@@ -82,10 +86,12 @@ def write_gallery(
     natural = options.max_width is not None
     html = v1_page(request.kind, request.heading, items, len(request.rows), request.words, request.title, natural)
     write_page(options.page, html)
+    files = sorted(maker.written)
     if options.save_artifacts:
-        save_artifacts(options.page, rows, request.ids, found)
+        files += save_artifacts(options.page, rows, request.ids, found)
     if options.show:
         show_in_notebook(options.page, not options.lazy_load)
+    return files
 
 
 def relabelled(

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, choice, similarity_score
+from fastdup_dagster.checks import choice
+from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, Slice, similarity_score
 
 Labels = Mapping[int, str]
 

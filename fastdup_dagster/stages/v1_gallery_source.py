@@ -13,6 +13,7 @@ import polars as pl
 
 from fastdup_dagster import images
 from fastdup_dagster.images.crop import Margins
+from fastdup_dagster.outputs import record_page
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.gallery_pages import Words
 from fastdup_dagster.stages.pictures import Picture, pictures_of
@@ -145,8 +146,13 @@ class GallerySource:
         request = GalleryRequest(kind, heading, title, rows, ids, build, words, shown_ids)
         settings = self.controller.settings
         read = functools.partial(images.read_image, margins=Margins.of(settings))
-        write_gallery(request, lambda ids: self.find(labels, ids), options, self._grey, settings.threads, read)
+        files = write_gallery(request, lambda ids: self.find(labels, ids), options, self._grey, settings.threads, read)
+        self.record(options.page, files)
         return options.page
+
+    def record(self, page: Path, files: Sequence[Path]) -> None:
+        """Notes what was written beside a page, so that it is no input later and nothing of it stays behind."""
+        record_page(page, Path(self.controller.work_dir), files)
 
 
 def options_of(method: Callable[..., object], page: Path, more: Mapping[str, Any], **given: Any) -> GalleryOptions:

@@ -142,7 +142,7 @@ def group_items(
         scores = [
             Score(name, float(row[column]), 4 if "distance" in column else 2)
             for column, name in names.items()
-            if column != "group" and not isinstance(row[column], str) and not pd.isna(row[column])
+            if column != "group" and isinstance(row[column], int | float) and not pd.isna(row[column])
         ]
         counts = Counter(labels[i] for i in row["members"] if i in labels)
         members = [pictures[i] for i in row["members"][:shown]]

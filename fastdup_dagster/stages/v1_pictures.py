@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ class PictureMaker:
         threads: pictures made at the same time.
         boxes_of: more boxes to outline on an image: each x1, y1, x2, y2.
         read: gives the pixels.
+        written: the files beside the page that it refers to, filled by `make`.
     """
 
     page: Path
@@ -48,6 +49,7 @@ class PictureMaker:
     threads: int = 1
     boxes_of: Lookup | None = None
     read: ReadImage = read_image
+    written: set[Path] = field(default_factory=set)
 
     def make(self, pictures: Collection[Picture]) -> dict[int, Picture]:
         """The pictures by index, each with a link, a data URI, or the reason why there is none."""
@@ -104,6 +106,7 @@ class PictureMaker:
             part = path.with_name(f".{name}.part-{uuid.uuid4().hex[:8]}")
             part.write_bytes(jpeg)
             part.replace(path)
+        self.written.add(path)
         return link(IMAGE_FOLDER, name)
 
     def _jpeg(self, pixels: Pixels) -> bytes:

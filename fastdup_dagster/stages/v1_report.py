@@ -8,18 +8,21 @@ from pathlib import Path
 
 from fastdup_dagster.settings import BUNDLED_MODEL
 from fastdup_dagster.stages.galleries import render_galleries
-from fastdup_dagster.stages.pages import link_between
+from fastdup_dagster.stages.pages import IMAGE_FOLDER, link_between
 from fastdup_dagster.stages.report import DatasetReport, render_dataset_report
 from fastdup_dagster.stages.v1_gallery_source import Analysed
 
 
-def write_report(controller: Analysed, page: Path, num_images: int) -> None:
+def write_report(controller: Analysed, page: Path, num_images: int) -> list[Path]:
     """Writes the report, and the galleries that it links to into `<page>_pages` beside it.
 
     Args:
         controller: of a finished run.
         page: of the report; replaced whole or not at all.
         num_images: items of each gallery.
+
+    Returns:
+        The pictures that it wrote.
 
     Raises:
         FileExistsError: if that folder holds files that are no gallery.
@@ -40,13 +43,16 @@ def write_report(controller: Analysed, page: Path, num_images: int) -> None:
         gated=False,
     )
     render_dataset_report(page, report)
+    return sorted((folder / IMAGE_FOLDER).glob("*"))
 
 
 def _model(controller: Analysed) -> str:
+    """What made the vectors; the tables say it, but for those of a caller that has no embeddings."""
     embeddings = controller.tables.embeddings
-    if embeddings is not None and "model" in embeddings.columns and embeddings.height:
-        return str(embeddings["model"][0])
-    return controller.settings.model_path or BUNDLED_MODEL
+    if embeddings is None or embeddings.is_empty():
+        return controller.settings.model_path or BUNDLED_MODEL
+    made_by = str(embeddings["model"][0])
+    return "given embeddings" if made_by == "precomputed" else made_by
 
 
 def _version() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from urllib.parse import unquote
 import pandas as pd
 import polars as pl
 
+from fastdup_dagster.names import spellings
+from fastdup_dagster.outputs import record_page
 from fastdup_dagster.sources.paths import as_bytes, to_uri
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.v1_gallery import GalleryRequest, labels_of, relabelled, write_gallery
@@ -25,7 +26,6 @@ from fastdup_dagster.work_dir import KEY, WorkDir
 Function = Callable[[str], Any] | Mapping[str, Any] | None
 Roots = str | Path | Sequence[str | Path] | None
 _COLUMNS = ("from", "to", "distance")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})|\\\\")
 
 
 def create_duplicates_gallery(
@@ -82,11 +82,12 @@ def create_duplicates_gallery(
         get_label_func=get_label_func, get_bounding_box_func=get_bounding_box_func, label_col=None,
         get_reformat_filename_func=get_reformat_filename_func, get_extra_col_func=get_extra_col_func,
     )  # fmt: skip
-    _write(_named(_pairs(df), work_dir), _roots(input_dir), options)
+    files = _write(_named(_pairs(df), work_dir), _roots(input_dir), options)
+    record_page(page, next((folder for folder in page.parents if WorkDir(folder).is_finished), page.parent), files)
     return page
 
 
-def _write(frame: pd.DataFrame, roots: list[Path], options: GalleryOptions) -> None:
+def _write(frame: pd.DataFrame, roots: list[Path], options: GalleryOptions) -> list[Path]:
     rows, pictures = _numbered(frame, roots)
     labels = labels_of(pictures, options)
     pictures = relabelled(pictures, labels)
@@ -96,7 +97,7 @@ def _write(frame: pd.DataFrame, roots: list[Path], options: GalleryOptions) -> N
     words = search_words(part, options)
     title = next(iter(roots), Path.cwd()).absolute().name
     request = GalleryRequest("duplicates", "Search results", title, chosen, ("from", "to"), build, words)
-    write_gallery(request, lambda ids: {i: pictures[i] for i in ids}, options, threads=os.cpu_count() or 1)
+    return write_gallery(request, lambda ids: {i: pictures[i] for i in ids}, options, threads=os.cpu_count() or 1)
 
 
 def _pairs(df: object) -> pd.DataFrame:
@@ -153,10 +154,8 @@ def _numbered(frame: pd.DataFrame, roots: list[Path]) -> tuple[pd.DataFrame, dic
 def _uri(name: str, roots: Iterable[Path]) -> str:
     if "://" in name:
         return name
-    candidates = [os.fsencode(root / name) for root in (*roots, Path.cwd())]
-    # a name that is not UTF-8 is written with its bytes escaped (sources.paths.display_name)
-    raw = _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)) if found[1] else "\\", name)
-    candidates += [os.fsencode(root) + b"/" + raw.encode("utf-8", "surrogateescape") for root in roots]
+    places = (*roots, Path.cwd())
+    candidates = [os.fsencode(root / spelling) for spelling in spellings(name) for root in places]
     found = next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110 bytes
     return to_uri(as_bytes(os.fsdecode(found)))
 

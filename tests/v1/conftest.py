@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pandas as pd
 import pytest
+from onnx import TensorProto, helper
 
 import fastdup_dagster as fastdup
 
@@ -51,3 +53,30 @@ def finished(tmp_path_factory: pytest.TempPathFactory, images: Path, annotated: 
 def fd(tmp_path: Path, images: Path) -> fastdup.Fastdup:
     """A fresh object on the images, nothing run yet."""
     return fastdup.create(tmp_path / "work", images)
+
+
+def write_small_model(path: Path, width: int, channels_last: bool) -> str:
+    """A model that pools an image to its mean colours and tiles them to `width` numbers."""
+    shape = ["n", 32, 32, 3] if channels_last else ["n", 3, 32, 32]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2] if channels_last else [2, 3])
+    repeats = helper.make_tensor("repeats", TensorProto.INT64, [2], [1, width // 3])
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+        helper.make_node("Tile", ["m", "repeats"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])],
+        [axes, repeats],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Callable[[Path, int, bool], str]:
+    """Writes a model: `small_model(path, width, channels_last)`."""
+    return write_small_model

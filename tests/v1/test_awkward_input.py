@@ -144,10 +144,40 @@ def test_every_accessor_and_gallery_takes_the_corpus(
     assert names == fd.embeddings()[0] and np.array_equal(vectors, fd.embeddings()[1])
     fd.init_search(3)
     for name in fd.annotations()["filename"]:
-        if Path(name).exists():
-            assert fd.search(name)["distance"][0] == pytest.approx(1, abs=1e-5)
-    for gallery in (fd.vis.duplicates_gallery, fd.vis.outliers_gallery, fd.vis.component_gallery):
-        assert Path(gallery(tmp_path / "pages", show=False)).is_file()
+        assert fd.search(name)["distance"][0] == pytest.approx(1, abs=1e-5)
+        assert fd.feature_vector(name)[1] == name
+    for data, include in ((True, False), (False, True)):
+        for accessor in (fd.similarity, fd.outliers, fd.img_stats, fd.connected_components):
+            assert len(accessor(data=data, include_unannotated=include)) >= 1
+
+
+@pytest.mark.parametrize("lazy", [True, False], ids=["lazy", "inlined"])
+def test_every_gallery_takes_the_corpus(
+    lazy: bool, corpus: tuple[Fastdup, dict[str, str], Path], tmp_path: Path
+) -> None:
+    fd, _, __ = corpus
+    given = {"lazy_load": lazy, "show": False, "num_images": 100}
+    pages = [
+        fd.vis.duplicates_gallery(tmp_path, save_artifacts=True, **given),
+        fd.vis.outliers_gallery(tmp_path, save_artifacts=True, **given),
+        fd.vis.similarity_gallery(tmp_path, save_artifacts=True, **given),
+        fd.vis.component_gallery(tmp_path, save_artifacts=True, max_items=50, **given),
+        fd.vis.component_gallery(tmp_path / "dark.html", metric="dark", sort_by_reduction="sum", **given),
+        fd.vis.report(tmp_path, num_images=100, show=False),
+    ]
+    metrics = [c for c in fd.img_stats(data=False).columns if c != "index"]
+    for metric in ("dark", "bright", "blur", *(metrics if lazy else ())):
+        page = fd.vis.stats_gallery(tmp_path / f"stats-{metric}", metric=metric, **given)
+        assert page.read_text().count("<article") >= fd.num_instances()
+        pages.append(page)
+    for page in pages:
+        assert "<script>alert" not in page.read_text(encoding="utf-8")
+    fd.init_search(3)
+    found = pd.concat([fd.search(name) for name in fd.annotations()["filename"]])
+    assert fastdup.create_duplicates_gallery(found, tmp_path / "found.html", **given).is_file()
+    again = fastdup.create(tmp_path / "again", fd.input_dir)
+    assert len(list(tmp_path.glob("*_artifacts"))) == 4 and again.run(**QUIET) == 0
+    assert again.num_instances(valid_only=False) == fd.num_instances(valid_only=False)
 
 
 def test_what_the_pixels_say(corpus: tuple[Fastdup, dict[str, str], Path]) -> None:

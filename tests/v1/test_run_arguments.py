@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pandas as pd
 import polars as pl
 import pytest
-from onnx import TensorProto, helper
 
 import fastdup_dagster as fastdup
 from fastdup_dagster import Fastdup
@@ -57,6 +57,19 @@ WORKS: tuple[tuple[str, Any, Callable[[Fastdup], Any]], ...] = (
     ("resume", True, lambda fd: fd.num_instances() == 14),
     ("resume", False, lambda fd: fd.num_instances() == 14),
     ("recompute", True, lambda fd: fd.num_instances() == 14),
+    ("nn_provider", "nnf", lambda fd: fd.config["nn_provider"] == "nnf"),
+    ("turi_param", "", lambda fd: fd.num_instances() == 14),
+    ("nearest_neighbors_k", np.int64(3), lambda fd: fd.config["nearest_neighbors_k"] == 3),
+    ("threshold", np.float32(0.5), lambda fd: fd.config["threshold"] == 0.5),
+    ("verbose", True, lambda fd: fd.config["verbose"] is True),
+    ("print_summary", 0, lambda fd: fd.config["print_summary"] is False),
+    ("augmentation_horiz", 0.2, lambda fd: fd.config["augmentation_horiz"] == 0.2),
+    ("augmentation_vert", 0.2, lambda fd: fd.config["augmentation_vert"] == 0.2),
+    ("augmentation_additive_margin", 3, lambda fd: fd.config["augmentation_additive_margin"] == 3),
+    ("model_path", None, lambda fd: fd.config["model"]["width"] == 576),
+    ("input_dir", None, lambda fd: fd.num_instances() == 14),
+    ("annotations", pd.DataFrame({"filename": ["copy-a.jpg"], "label": ["x"]}), lambda fd: fd[1]["label"] == "x"),
+    ("embeddings", None, lambda fd: fd.config["embeddings"] is None),
     ("tar_only", False, lambda fd: fd.num_instances() == 14),
     ("sync_s3_to_local", False, lambda fd: fd.num_instances() == 14),
     ("delete_img", False, lambda fd: fd.num_instances() == 14),
@@ -117,6 +130,25 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("model_path", "resent50", NotImplementedError, "resent50.*1000"),
     ("resume", "later", ValueError, "later"),
     ("recompute", "x", ValueError, "x"),
+    ("nn_provider", "turi", ValueError, "turi"),
+    ("turi_param", "nnmodel=2", ValueError, "nnmodel=2"),
+    ("nearest_neighbors_k", True, ValueError, "True"),
+    ("nearest_neighbors_k", "3", ValueError, "'3'"),
+    ("threshold", 5, ValueError, "threshold=5"),
+    ("threshold", "0.5", ValueError, "'0.5'"),
+    ("cc_threshold", True, ValueError, "True"),
+    ("cc_threshold", 1.5, ValueError, "cc_threshold=1.5"),
+    ("num_images", "4", ValueError, "'4'"),
+    ("run_stats", "no", ValueError, "'no'"),
+    ("print_summary", "no", ValueError, "'no'"),
+    ("verbose", "x", ValueError, "verbose='x'"),
+    ("license", 5, ValueError, "license=5"),
+    ("subset", 5, ValueError, "subset=5"),
+    ("subset", [5], ValueError, r"subset=\[5\]"),
+    ("input_dir", 5, ValueError, "input_dir=5"),
+    ("input_dir", "", ValueError, "input_dir=''"),
+    ("input_dir", ["a.jpg", 5], ValueError, "5"),
+    ("embeddings", "abc", ValueError, "embeddings='abc'"),
     ("tar_only", True, NotImplementedError, "tar_only"),
     ("sync_s3_to_local", True, NotImplementedError, "sync_s3_to_local"),
     ("delete_img", True, NotImplementedError, "delete_img"),
@@ -127,7 +159,7 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("annotations", {"images": []}, NotImplementedError, "COCO"),
     ("annotations", "coco.json", NotImplementedError, "coco.json"),
     ("annotations", "gone.csv", FileNotFoundError, "gone.csv"),
-    ("annotations", 7, TypeError, "int"),
+    ("annotations", 7, TypeError, "annotations=7 of type int"),
     ("annotations", pd.DataFrame({"name": ["a.jpg"]}), ValueError, "name"),
     ("annotations", pd.DataFrame({"filename": []}), ValueError, "no rows"),
     ("embeddings", np.zeros((2, 3, 4)), ValueError, r"\(2, 3, 4\)"),
@@ -268,29 +300,10 @@ def test_module_level_run_and_the_printed_summary(
         fastdup.run("", tmp_path / "other")
 
 
-def small_model(path: Path, width: int, channels_last: bool) -> str:
-    """A model that pools an image to its mean colours and tiles them to `width` numbers."""
-    shape = ["n", 32, 32, 3] if channels_last else ["n", 3, 32, 32]
-    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2] if channels_last else [2, 3])
-    repeats = helper.make_tensor("repeats", TensorProto.INT64, [2], [1, width // 3])
-    nodes = [
-        helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
-        helper.make_node("Tile", ["m", "repeats"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])],
-        [axes, repeats],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
-    return str(path)
-
-
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_a_model_of_ones_own_is_taken_as_it_is(channels_last: bool, fd: Fastdup, tmp_path: Path) -> None:
+def test_a_model_of_ones_own_is_taken_as_it_is(
+    channels_last: bool, fd: Fastdup, tmp_path: Path, small_model: Callable[..., str]
+) -> None:
     path = small_model(tmp_path / "small.onnx", 6, channels_last)
     fd.run(model_path=path, model_preprocessing="unit", run_advanced_stats=True, **QUIET)
     vectors = fd.embeddings()[1]
@@ -343,3 +356,44 @@ def test_embeddings_that_cannot_be_are_invalid_and_what_does_not_fit_raises(tmp_
     with pytest.raises(ValueError, match="given embeddings"):
         fd.init_search(1)
         fd.search("a.jpg", image=np.zeros((20, 20, 3), np.uint8))
+
+
+def test_every_argument_of_run_is_in_both_tables() -> None:
+    arguments = {*inspect.signature(Fastdup.run).parameters, "print_summary", "nn_provider", "turi_param", "d"}
+    arguments |= {"min_offset", "max_offset", "min_file_size", "nnf_param", "resume", "recompute", "run_cc"}
+    arguments |= {"delete_tar", "delete_img", "tar_only"}
+    for table in (WORKS, REFUSED):
+        assert arguments - {"self", "kwargs"} - {row[0] for row in table} == set()
+
+
+def test_the_value_of_a_refused_text_is_said_once(fd: Fastdup) -> None:
+    for name, value in (("bounding_box", "xyz"), ("nnf_param", "xyz"), ("find_regex", "(xyz")):
+        with pytest.raises(ValueError, match="xyz") as refused:
+            fd.run(**{name: value}, **QUIET)
+        assert str(refused.value).count(f"{name}=") == 1
+
+
+def test_annotations_of_other_kinds_of_text_files(fd: Fastdup, annotated: pd.DataFrame, tmp_path: Path) -> None:
+    tabs, indexed = tmp_path / "a.tsv", tmp_path / "b.csv"
+    annotated.to_csv(tabs, sep="\t", index=False)
+    annotated.to_csv(indexed)
+    for path in (tabs, indexed, pd.read_csv(indexed)):
+        fd.run(annotations=path, **QUIET)
+        columns = fd.annotations().columns.tolist()
+        assert columns[-7:] == ["label", "split", "weight", "index", "filename", "error_code", "is_valid"]
+        assert len(columns) == (8 if isinstance(path, pd.DataFrame) else 7)
+
+
+def test_the_configuration_is_a_copy(fd: Fastdup) -> None:
+    fd.run(subset=["copy-a.jpg", "photo-0001.jpg"], **QUIET)
+    before = json.dumps(fd.config)
+    fd.config["versions"].clear()
+    fd.config["subset"].append("x")
+    fd.config["limits"]["max_leak_share"] = 7
+    assert json.dumps(fd.config) == before and fd.config["subset"] == ["copy-a.jpg", "photo-0001.jpg"]
+
+
+def test_the_work_dir_may_not_be_a_file(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "file.csv").write_text("x")
+    with pytest.raises(ValueError, match=r"work_dir='.*file\.csv' is a file"):
+        fastdup.create(tmp_path / "file.csv", images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import fastdup_dagster as fastdup
 from fastdup_dagster import Fastdup, image_search
 from fastdup_dagster.cli import main
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages import neighbours
 from fastdup_dagster.stages.neighbours import NeighbourIndex
+from fastdup_dagster.storage import TableStore
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_threshold_and_ids(opened: Fastdup) -> None:
     assert found["to"].tolist() == [1, 2, 6] and found["to"].dtype == np.int64
     opened.init_search(999)
     assert len(opened.vector_search(vec=vector)) == opened.num_instances()
-    opened.init_search(3, threshold=2)
+    opened.init_search(3, threshold=1)
     empty = opened.vector_search(vec=vector)
     assert empty.empty and list(empty.columns) == ["from", "to", "distance"]
 
@@ -215,3 +218,82 @@ def test_search_results_are_what_the_search_gallery_takes(opened: Fastdup, tmp_p
     found = opened.search(opened[4]["filename"])
     page = fastdup.create_duplicates_gallery(found, tmp_path, input_dir=opened.input_dir)
     assert isinstance(found, pd.DataFrame) and Path(page).is_file()
+
+
+def test_a_thousand_searches_of_a_hundred_thousand_vectors_are_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as HNSW would serve in a graph: nothing is built, nothing is read again, every result is the true one."""
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(100_000, 32)).astype(np.float32)
+    frame = pd.DataFrame({"filename": [f"{n}.jpg" for n in range(len(vectors))]})
+    fd = fastdup.create(tmp_path / "work")
+    # the graph of these is another matter
+    fd.run(embeddings=vectors, annotations=frame, nnf_mode="IVF64,Flat", nnf_param="nprobe=1", nearest_neighbors_k=1,
+        run_cc=False, print_summary=False)  # fmt: skip
+    assert fd.init_search(5, store_int=1) == 0
+
+    def read_again(*_: object) -> None:
+        raise AssertionError("the tables were read again")
+
+    monkeypatch.setattr(TableStore, "scan", read_again)
+    monkeypatch.setattr(neighbours, "new_index", read_again)
+    queries = rng.normal(size=(1_000, 32)).astype(np.float32)
+    unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    for start in range(0, 1_000, 250):
+        block = queries[start : start + 250].astype(np.float64)
+        expected = (block / np.linalg.norm(block, axis=1, keepdims=True)) @ unit.T
+        for query, scores in zip(queries[start : start + 250], expected, strict=True):
+            best = np.argpartition(-scores, 5)[:5]
+            best = best[np.argsort(-scores[best])]
+            found = fd.vector_search(vec=query)
+            assert found["to"].tolist() == best.tolist()
+            np.testing.assert_allclose(found["distance"], scores[best], atol=1e-6)
+
+
+def test_a_feature_vector_is_of_one_image(opened: Fastdup, images: Path) -> None:
+    with pytest.raises(ValueError, match=f"img_path='{images}'.*feature_vectors"):
+        opened.feature_vector(images)
+    for wrong in (5, None, ""):
+        with pytest.raises(TypeError, match=f"img_path={wrong!r}"):
+            opened.feature_vector(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=f"img_path={wrong!r}"):
+            opened.feature_vectors(wrong)  # type: ignore[arg-type]
+
+
+def test_a_model_that_is_the_runs_scales_pixels_as_the_run_did(
+    fd: Fastdup, tmp_path: Path, small_model: Callable[..., str]
+) -> None:
+    path = small_model(tmp_path / "small.onnx", 6, False)
+    fd.run(model_path=path, model_preprocessing="clip", print_summary=False)
+    names, vectors = fd.embeddings()
+    for model_path in (None, path, Path(path)):
+        assert np.array_equal(fd.feature_vector(names[4], model_path=model_path)[0][0], vectors[4])
+        assert np.array_equal(fd.feature_vectors(names[4:6], model_path=model_path)[0], vectors[4:6])
+    fd.init_search(1, model_path=path)
+    assert fd.search(names[4])["distance"][0] == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match=r"d=7.*width 6"):
+        fd.feature_vector(names[4], d=7)
+
+
+def test_a_width_that_the_run_does_not_have_is_refused(fd: Fastdup) -> None:
+    fd.run(high_accuracy=True, print_summary=False)
+    name = fd.annotations()["filename"][0]
+    assert fd.feature_vector(name)[0].shape == fd.feature_vector(name, d=960)[0].shape == (1, 960)
+    with pytest.raises(ValueError, match=r"d=576: .*width 960"):
+        fd.feature_vector(name, d=576)
+
+
+def test_the_box_of_a_run_is_cut_out_of_a_query_file_too(fd: Fastdup, images: Path, tmp_path: Path) -> None:
+    fd.run(bounding_box="row_y=5,col_x=10,height=40,width=60", augmentation_additive_margin=4, print_summary=False)
+    fd.init_search(1)
+    for number in (3, 7):
+        name = fd[number]["filename"]
+        found = fd.search(name)
+        assert found["to"].tolist() == [name] and found["distance"][0] == pytest.approx(1, abs=1e-6)
+    with Image.open(fd[5]["filename"]) as image:
+        found = fd.search("mine", img=image.crop((6, 1, 74, 49)))
+    assert found["to"].tolist() == [fd[5]["filename"]] and found["distance"][0] == pytest.approx(1, abs=1e-6)
+    Image.new("RGB", (30, 30)).save(tmp_path / "small.png")
+    with pytest.raises(ValueError, match=r"small\.png.*BAD_BOUNDING_BOX"):
+        fd.search(tmp_path / "small.png")

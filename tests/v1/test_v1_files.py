@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import fastdup_dagster as fastdup
 from fastdup_dagster import Fastdup
@@ -122,3 +123,26 @@ def test_paths_become_relative_once(finished: Fastdup, images: Path, tmp_path: P
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == once
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Fastdup.fastdup_convert_to_relpath(tmp_path / "nowhere", images)
+
+
+@pytest.mark.parametrize(
+    ("margins", "place"),
+    [({}, [100, 60, 28, 30]), ({"augmentation_additive_margin": 7}, [93, 53, 35, 43]),
+     ({"augmentation_horiz": 0.5, "augmentation_vert": 0.1}, [86, 57, 42, 36])],
+)  # fmt: skip
+def test_crops_are_listed_as_large_as_their_files(
+    margins: dict[str, float], place: list[int], images: Path, tmp_path: Path
+) -> None:
+    """The margin counts, as far as the image of 128 x 96 goes."""
+    corners = {"x1": 60, "y1": 20, "x2": 80, "y2": 40, "x3": 70, "y3": 50, "x4": 50, "y4": 30}
+    upright = {"col_x": 100, "row_y": 60, "width": 28, "height": 30}
+    for box in (upright, corners):
+        fd = fastdup.create(tmp_path / f"work-{len(box)}", images)
+        fd.run(annotations=pd.DataFrame([{"filename": "photo-0000.jpg", **box}]), print_summary=False, **margins)
+        (row,) = rows(fd.export_v1() / "atrain_crops.csv")
+        with Image.open(fd.work_dir / row["crop_filename"]) as crop:
+            assert [int(row["width"]), int(row["height"])] == [*crop.size]
+        if box is upright:
+            assert [int(row[name]) for name in ("col_x", "row_y", "width", "height")] == place
+        elif not margins:
+            assert [row[name] for name in ("col_x", "row_y", "width", "height")] == ["50", "20", "28", "14"]

@@ -104,3 +104,43 @@ def test_one_image_gives_pages_with_nothing_to_show(photos, tmp_path):
     shown = {name: len(items(getattr(fd.vis, f"{name}_gallery")())) for name in GALLERIES}
     assert shown == {"outliers": 0, "duplicates": 0, "similarity": 0, "stats": 1, "component": 0}
     assert fd.vis.report().is_file()
+
+
+def component_order(fd: Any, **arguments: Any) -> list[int]:
+    page = fd.vis.component_gallery(show=False, **arguments)
+    return [int(re.search(r"Component (\d+)", item).group(1)) for item in items(page)]
+
+
+def test_the_worst_component_of_a_metric_comes_first(ran):
+    frame, _ = ran.connected_components()
+    means = frame.merge(ran.img_stats(data=False), on="index").groupby("component_id")[["blur", "mean"]].mean()
+    assert len(means) >= 2
+    for metric, column, lowest in (("dark", "mean", True), ("bright", "mean", False), ("blur", "blur", True)):
+        expected = means[column].sort_values(ascending=lowest).index.tolist()
+        assert component_order(ran, metric=metric) == expected
+        assert component_order(ran, metric=metric, ascending=True) == means[column].sort_values().index.tolist()
+        assert component_order(ran, metric=metric, descending=True) == means[column].sort_values().index.tolist()[::-1]
+        assert component_order(ran, metric=metric, sort_by="grade") == component_order(ran, sort_by="grade")
+
+
+def test_components_are_sorted_by_columns_of_any_kind(ran):
+    frame = ran.annotations()
+    frame["when"] = pd.Timestamp("2024-05-01") - pd.to_timedelta(frame["grade"], unit="D")
+    frame["day"] = frame["when"].dt.date
+    frame["tags"] = [[1, 2]] * len(frame)
+    frame["maybe"] = pd.Series([1, None] * (len(frame) // 2), dtype="Int64")
+    ran.run(annotations=frame, threshold=0.6, print_summary=False)
+    first = ran.connected_components()[0].groupby("component_id")["when"].first()
+    latest = first.sort_values(ascending=False, kind="stable").index.tolist()
+    assert component_order(ran, sort_by="when") == component_order(ran, sort_by="day") == latest
+    assert component_order(ran, sort_by="when", ascending=True) == latest[::-1]
+    assert len(component_order(ran, sort_by="maybe")) == len(latest)
+    with pytest.raises(ValueError, match="sort_by='tags': its values are lists"):
+        component_order(ran, sort_by="tags")
+    with pytest.raises(ValueError, match=r"sort_by='when'.*mean"):
+        component_order(ran, sort_by="when", sort_by_reduction="mean")
+
+
+def test_the_report_names_the_model_that_made_the_vectors(ran):
+    text = ran.vis.report(show=False).read_text()
+    assert ran.config["model"]["name"] in text

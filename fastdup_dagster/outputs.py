@@ -1,0 +1,124 @@
+"""Which files runs wrote: they are no input of a later run, and a run may replace or remove its own.
+
+A work_dir keeps a record of the pictures, crops and V1 files in it; what is put elsewhere has a record beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+
+from fastdup_dagster.storage import write_atomically
+
+RECORD = ".fastdup_dagster_outputs.json"
+
+
+class Outputs:
+    """The record of a folder: files by what they belong to (a page, an export).
+
+    Args:
+        root: a work_dir, or the folder of a page; absolute.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / RECORD
+
+    def files(self, owner: str | None = None) -> set[Path]:
+        """The recorded files, absolute; of one owner, or of all."""
+        record = self._read()
+        names = [name for key in record for name in record[key] if owner in (None, key)]
+        return {self._root / name for name in names}
+
+    def replace(self, owner: str, files: Iterable[Path]) -> None:
+        """Records the files of an owner, and removes those that it had before and that are nobody's now.
+
+        Raises:
+            ValueError: for a file outside the folder.
+        """
+        record = self._read()
+        before = set(record.pop(owner, []))
+        now = sorted({self._name(path) for path in files})
+        if now:
+            record[owner] = now
+        kept = {name for names in record.values() for name in names}
+        for name in before - kept:
+            _remove(self._root / name)
+        if record:
+            write_atomically(self._path, json.dumps(record).encode("ascii"))
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self._root))
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            record = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(record, dict):
+            return {}
+        # a record says nothing about what is outside its folder, whoever wrote it
+        return {
+            owner: [name for name in names if _is_below(name)]
+            for owner, names in record.items()
+            if isinstance(names, list)
+        }
+
+
+def _is_below(name: object) -> bool:
+    return isinstance(name, str) and not PurePath(name).is_absolute() and ".." not in PurePath(name).parts
+
+
+def record_page(page: Path, work_dir: Path, files: Iterable[Path]) -> None:
+    """Records what was written beside a page, in its work_dir if the page is in there, else in the page's own folder.
+
+    What the page had there before, and no page has now, is removed.
+    """
+    root = work_dir.absolute() if page.is_relative_to(work_dir.absolute()) else page.parent
+    Outputs(root).replace(str(page.relative_to(root)), files)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, and its folder if nothing else is in it."""
+    try:
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
+    except OSError:  # the folder holds other files
+        return
+
+
+class OwnFiles:
+    """Tells what runs wrote from a user's files: what any record in a folder above a file names."""
+
+    def __init__(self) -> None:
+        self._recorded: dict[bytes, frozenset[bytes]] = {}
+        self._above: dict[bytes, tuple[bytes, list[frozenset[bytes]]]] = {}
+
+    def __contains__(self, path: bytes) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._above:
+            real = os.path.realpath(folder)
+            self._above[folder] = real, list(filter(None, map(self._record, _folders(real))))
+        real, records = self._above[folder]
+        return any(real + b"/" + name in record for record in records)
+
+    def _record(self, folder: bytes) -> frozenset[bytes]:
+        if folder not in self._recorded:
+            root = Path(os.fsdecode(folder))
+            files = (os.path.split(os.fsencode(path)) for path in Outputs(root).files())
+            self._recorded[folder] = frozenset(os.path.realpath(above) + b"/" + name for above, name in files)
+        return self._recorded[folder]
+
+
+def _folders(folder: bytes) -> Iterator[bytes]:
+    """A folder and those above it."""
+    while True:
+        yield folder
+        above = os.path.dirname(folder)  # noqa: PTH120 bytes, not a Path
+        if above == folder:
+            return
+        folder = above
