@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.images.decode import MIN_SIDE
+from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
@@ -39,7 +40,7 @@ from fastdup_dagster.stages.named_source import NamedSource
 from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.outliers import outliers
 from fastdup_dagster.stages.similarity import similarity
-from fastdup_dagster.storage import remove_tree
+from fastdup_dagster.storage import blocks_of, remove_tree
 from fastdup_dagster.work_dir import KEY, InputDir, WorkDir, absolute_input
 
 Vectors = NDArray[np.float32]
@@ -88,6 +89,7 @@ class DatasetWarning(UserWarning):
     """Something about the input that a person ought to know: what was left out, or cannot be used."""
 
 
+@frugal_memory()
 def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     """Runs everything and leaves a finished work_dir.
 
@@ -107,12 +109,13 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         _warn(text)
     if model is None:
         tables = _precomputed(request, found)
-        views = _views(found, request.settings, tables[0][1], None)
+        views = _views(found, request.settings, [tables[0][1]], None)
         work_dir.begin()
         for schema, frame in tables:
             work_dir.store.write(schema, KEY, frame)
     else:
-        views, small = _extract(found, request.settings, model, work_dir, say)
+        with work_dir.store.lock("features", KEY):
+            views, small = _extract(found, request.settings, model, work_dir, say)
         if small:
             _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
     for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
@@ -125,10 +128,13 @@ def _warn(text: str) -> None:
     warnings.warn(text, DatasetWarning, stacklevel=5)
 
 
-def graph_of(embeddings: pl.DataFrame, annotations: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """The table `knn_graph` of the annotated instances among those with a vector."""
+def graph_of(embeddings: Iterable[pl.DataFrame], annotations: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """The table `knn_graph` of the annotated instances among those with a vector, from blocks of `embeddings`."""
+    if annotations["is_annotated"].all():
+        return knn_graph(embeddings, settings)
     known = annotations.filter("is_annotated").select("index")
-    return knn_graph(embeddings.join(known, on="index", how="semi", maintain_order="left"), settings)
+    taken = (block.join(known, on="index", how="semi", maintain_order="left") for block in embeddings)
+    return knn_graph(taken, settings)
 
 
 def check_embeddings(request: Request) -> None:
@@ -184,7 +190,7 @@ def _extract(
     with compute_features(
         found.manifest, settings, model, store, KEY, progress=progress, recompute=settings.recompute
     ) as features:
-        embeddings = features.staged["embeddings"].scan().collect()
+        embeddings = blocks_of(features.staged["embeddings"].path, ["index", "embedding"])
         statistics = features.staged["img_stats"].scan().select(VERIFIED_BY).collect()
         views = _views(found, settings, embeddings, statistics)
         work_dir.begin()
@@ -218,7 +224,9 @@ def _precomputed(request: Request, found: Instances) -> Views:
     return [(schema, schema.frame(frame)), (IMG_STATS, IMG_STATS.frame(statistics))]
 
 
-def _views(found: Instances, settings: RunSettings, embeddings: pl.DataFrame, statistics: pl.DataFrame | None) -> Views:
+def _views(
+    found: Instances, settings: RunSettings, embeddings: Iterable[pl.DataFrame], statistics: pl.DataFrame | None
+) -> Views:
     """Graph, similarity, outliers and components; without statistics, the kinds of pairs go by cosine alone."""
     graph = graph_of(embeddings, found.annotations, settings)
     return [

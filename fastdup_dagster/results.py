@@ -134,7 +134,7 @@ class Results:
                 self._graphs[include_unannotated] = self.store.read("knn_graph", KEY)
             else:
                 everything = self.stored_annotations.with_columns(pl.lit(True).alias("is_annotated"))
-                embeddings = self.store.read("embeddings", KEY)
+                embeddings = self.store.blocks("embeddings", KEY, ["index", "embedding"])
                 self._graphs[include_unannotated] = graph_of(embeddings, everything, self.run.settings)
         return self._graphs[include_unannotated]
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.schemas import TableSchema
 
 ROW_GROUP_ROWS = 16_384
@@ -142,6 +143,17 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
     # Dictionaries and statistics of float lists cost time and save nothing.
     plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
     return {"compression": "zstd", "compression_level": 1, "use_dictionary": plain, "write_statistics": plain}
+
+
+def blocks_of(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Some columns of a Parquet file, one row group after another."""
+    with frugal_memory():
+        file = pq.ParquetFile(path)
+    with file:
+        for number in range(file.num_row_groups):
+            with frugal_memory():
+                group = file.read_row_group(number, columns=list(columns))
+            yield pl.DataFrame(group)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -291,6 +303,10 @@ class TableStore:
         """The published table in memory, or some of its columns."""
         frame = self.scan(table, key)
         return (frame if columns is None else frame.select(columns)).collect()
+
+    def blocks(self, table: str, key: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Some columns of the published table, a block of rows at a time."""
+        return blocks_of(self.path(table, key), columns)
 
     def stage(self, schema: TableSchema, key: str) -> StagedTable:
         """Opens a table for writing; it is invisible until published."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from fastdup_dagster.schemas import COMPONENTS
 from fastdup_dagster.settings import Settings
@@ -26,6 +24,10 @@ def components(graph: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     edges = graph.filter(pl.col("distance") >= pl.lit(settings.cc_threshold, dtype=pl.Float32))
     if edges.is_empty() or not settings.run_cc:
         return COMPONENTS.frame()
+    # Here, as it is 36 MB that nothing before needs: they would stand beside the vectors.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     members, ends = np.unique(edges.select("from", "to").to_numpy(), return_inverse=True)
     ends = ends.reshape(-1, 2)
     weights = np.ones(len(ends), dtype=np.int8)

@@ -24,6 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fastdup_dagster.images import opencv_alone
+from fastdup_dagster.memory import frugal_memory, trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
@@ -139,6 +140,7 @@ def _series(column: Column, rows: Sequence[dict[str, Any]]) -> pl.Series:
     return series if there.all() else series.zip_with(pl.Series(there), pl.Series(column.name, [None], dtype=dtype))
 
 
+@frugal_memory()
 def compute_features(
     manifest: pl.DataFrame,
     settings: Settings,
@@ -178,6 +180,7 @@ def compute_features(
     finally:
         for plan in plans.values():
             plan.flush()
+    trim_memory()
     staged: dict[str, StagedTable] = {}
     try:
         for name, plan in plans.items():
@@ -324,6 +327,7 @@ def _assemble(
                 both = pl.concat([taken.select(plan.schema.names), frame.filter(pl.Series(~known))])
                 frame = both[np.argsort(order)]
         staged.write(plan.schema.frame(_flagged(frame.with_columns(block["index"], keys), settings)))
+        trim_memory()
     staged.close()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
+from fastdup_dagster.memory import trim_memory
 from fastdup_dagster.schemas import KNN_GRAPH
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.neighbours import (
@@ -17,10 +20,11 @@ from fastdup_dagster.stages.neighbours import (
     similarity_to_itself,
 )
 
+_MOVED = 4_096
 GRAPH_SETTINGS = ("distance", "nearest_neighbors_k", "nnf_mode", "nnf_param", "deterministic")
 
 
-def knn_graph(embeddings: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+def knn_graph(embeddings: pl.DataFrame | Iterable[pl.DataFrame], settings: Settings) -> pl.DataFrame:
     """Builds the directed k-nearest-neighbour graph.
 
     Every valid instance gets exactly min(k, n - 1) edges to other instances, best first; ties go to the lower
@@ -28,18 +32,20 @@ def knn_graph(embeddings: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     Cost: exact search grows with n squared, HNSW with about n log n.
 
     Args:
-        embeddings: the table `embeddings`; rows without a vector are left out.
+        embeddings: the table `embeddings`, or blocks of it, so that vectors are in memory once; rows without a vector
+            are left out.
         settings: metric, k, index.
 
     Returns:
         The table `knn_graph`, sorted by `from` and `rank`.
     """
-    ids, vectors = valid_vectors(embeddings)
+    blocks = [embeddings] if isinstance(embeddings, pl.DataFrame) else embeddings
+    ids, vectors, hashes = _gathered(blocks, settings.distance)
     if len(ids) < 2:
         return KNN_GRAPH.frame()
     k = min(settings.nearest_neighbors_k, len(ids) - 1)
-    groups = _Groups(vectors)
-    distinct = normalised(vectors if groups.all_differ else vectors[groups.first], settings.distance)
+    groups = _Groups(hashes)
+    distinct = _compacted(vectors, groups.first)
     own = similarity_to_itself(distinct, settings.distance)
     found = NeighbourIndex(distinct, settings).search(distinct, k + 1)
     source, target, rank, score = groups.expand(found.ids, found.scores, own, k)
@@ -56,8 +62,33 @@ def valid_vectors(embeddings: pl.DataFrame) -> tuple[NDArray[np.int64], Vectors]
     rows = embeddings.select("index", "embedding")
     if rows["embedding"].null_count():  # else numpy sees the frame's own memory
         rows = rows.filter(pl.col("embedding").is_not_null())
-    width = embeddings.schema["embedding"].size  # type: ignore[attr-defined]
+    width = rows.schema["embedding"].size  # type: ignore[attr-defined]
     return rows["index"].to_numpy(), rows["embedding"].to_numpy().reshape(len(rows), width)
+
+
+def _gathered(blocks: Iterable[pl.DataFrame], distance: str) -> tuple[NDArray[np.int64], Vectors, NDArray[np.void]]:
+    """Indexes (n), normalised vectors (n x d) and hashes of the raw ones (n) of all rows that have a vector."""
+    ids, hashes = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype="V16")]
+    vectors = np.empty((0, 0), dtype=np.float32)
+    for block in blocks:
+        index, raw = valid_vectors(block)
+        ids.append(index)
+        hashes.append(np.array([xxhash.xxh3_128_digest(row.data) for row in np.ascontiguousarray(raw)], dtype="V16"))
+        # Grown where it lies, so that memory never holds the vectors twice.
+        vectors.resize((len(vectors) + len(raw), raw.shape[1]), refcheck=False)
+        vectors[len(vectors) - len(raw) :] = normalised(raw, distance)
+        trim_memory()
+    return np.concatenate(ids), vectors, np.concatenate(hashes)
+
+
+def _compacted(vectors: Vectors, rows: NDArray[np.int64]) -> Vectors:
+    """Some rows of the vectors, moved to their front in place; `rows` ascend."""
+    if len(rows) == len(vectors):
+        return vectors
+    for start in range(0, len(rows), _MOVED):
+        moved = rows[start : start + _MOVED]
+        vectors[start : start + len(moved)] = vectors[moved]
+    return vectors[: len(rows)]
 
 
 _Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
@@ -71,19 +102,13 @@ class _Groups:
         group: n, int64: the group of each row.
     """
 
-    def __init__(self, vectors: Vectors) -> None:
-        hashes = np.array([xxhash.xxh3_128_digest(row.data) for row in np.ascontiguousarray(vectors)], dtype="V16")
+    def __init__(self, hashes: NDArray[np.void]) -> None:
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         order = np.argsort(first)  # np.unique sorts by hash; number the groups by first appearance instead
         self.first = first[order]
         self.group = np.argsort(order)[inverse]
         self._members = np.argsort(self.group, kind="stable")
         self._ends = np.cumsum(np.bincount(self.group, minlength=len(first)))
-
-    @property
-    def all_differ(self) -> bool:
-        """Whether no vector stands twice."""
-        return len(self.first) == len(self.group)
 
     def members(self, group: int, limit: int) -> NDArray[np.int64]:
         """The first rows of a group, at most `limit`."""

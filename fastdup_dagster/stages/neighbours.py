@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ Vectors = NDArray[np.float32]
 EXACT_BELOW = 65_536
 # Candidates beyond k, so that re-scoring can mend the order that float32 sums blur.
 _MARGIN = 8
+_CANDIDATES_PER_RESULT = 16
 _QUERY_BLOCK = 1_024
-_SCORE_BLOCK = 2_048
+_SCORE_BLOCK = 512
 _NEARLY_ZERO = np.float32(1e-30)
 
 
@@ -109,8 +111,6 @@ class NeighbourIndex:
                     f"nnf_mode={self.factory!r} cannot be built from {len(vectors)} distinct vectors; with few of them "
                     f"use Flat: {error}"
                 ) from error
-        if inverted := faiss.try_extract_index_ivf(index):
-            inverted.nprobe = int(parse_parameters(settings.nnf_param).get("nprobe", 32))
         return index
 
     def search(self, queries: Vectors, k: int) -> Neighbours:
@@ -122,6 +122,8 @@ class NeighbourIndex:
         """
         n = len(self._vectors)
         wanted = min(n, k + _MARGIN)
+        if self._index is not None:
+            _look_far_enough(self._index, wanted, parse_parameters(self._settings.nnf_param))
         ids = np.full((len(queries), min(k, n)), -1, dtype=np.int64)
         scores = np.full(ids.shape, -np.inf, dtype=np.float32)
         with faiss_threads(self._settings.threads):
@@ -137,16 +139,14 @@ class NeighbourIndex:
         """Ids of about the nearest, q x wanted."""
         distance = self._settings.distance
         if self._index is None:
-            return faiss.knn(queries, self._vectors, wanted, metric=_METRICS[distance][0])[1]
-        return self._index.search(_for_faiss(queries, distance), wanted, params=self._search_parameters(wanted))[1]
+            return self._exact(queries, wanted)
+        return self._index.search(_for_faiss(queries, distance), wanted)[1]
 
     def _complete(self, queries: Vectors, found: NDArray[np.int64], k: int) -> None:
         """Searches exactly, in place, where an approximate index came back with fewer than k."""
         short = np.flatnonzero((found >= 0).sum(axis=1) < k)
         if len(short):
-            index = new_index(self._vectors.shape[1], "Flat", self._settings.distance)
-            index.add(_for_faiss(self._vectors, self._settings.distance))
-            found[short] = index.search(_for_faiss(queries[short], self._settings.distance), found.shape[1])[1]
+            found[short] = self._exact(queries[short], found.shape[1])
         for row in np.flatnonzero((found >= 0).sum(axis=1) < k):
             # A vector at an infinite distance is no result to faiss: those that it left out come last.
             left_out = np.setdiff1d(np.arange(len(self._vectors)), found[row])
@@ -164,12 +164,26 @@ class NeighbourIndex:
         order = np.lexsort((found, -exact), axis=1)[:, :k]
         return np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
-    def _search_parameters(self, wanted: int) -> faiss.SearchParameters | None:
-        given = parse_parameters(self._settings.nnf_param)
-        if isinstance(self._index, faiss.IndexHNSW):
-            # A beam narrower than k cannot hold k results: the original's recall collapses there.
-            return faiss.SearchParametersHNSW(efSearch=max(int(given.get("efSearch", 64)), 2 * wanted))
-        return None
+    def _exact(self, queries: Vectors, k: int) -> NDArray[np.int64]:
+        """Ids of the nearest by brute force, q x k, on the vectors in place."""
+        distance = self._settings.distance
+        metric, argument = _METRICS[distance]
+        searched = _for_faiss(self._vectors, distance)
+        return faiss.knn(_for_faiss(queries, distance), searched, k, metric=metric, metric_arg=argument)[1]
+
+
+def _look_far_enough(index: faiss.Index, wanted: int, given: dict[str, float]) -> None:
+    """Sets how much of an approximate index is searched for so many neighbours, however it is wrapped."""
+    inner = faiss.downcast_index(index)
+    while (wrapped := getattr(inner, "index", None) or getattr(inner, "base_index", None)) is not None:
+        inner = faiss.downcast_index(wrapped)
+    if isinstance(inner, faiss.IndexHNSW):
+        # A beam narrower than k cannot hold k results: the original's recall collapses there.
+        inner.hnsw.efSearch = max(int(given.get("efSearch", 64)), 2 * wanted)
+    elif isinstance(inner, faiss.IndexIVF):
+        # Lists that together hold many times as many vectors as are wanted.
+        lists = math.ceil(_CANDIDATES_PER_RESULT * wanted * inner.nlist / max(inner.ntotal, 1))
+        inner.nprobe = min(inner.nlist, max(int(given.get("nprobe", 32)), lists))
 
 
 # faiss metric and its argument.

@@ -243,6 +243,16 @@ def test_any_index_gives_exactly_k_true_edges_and_does_not_lose_recall_at_large_
     assert recall > (0.5 if mode.startswith("PCA") else 0.95)
 
 
+@pytest.mark.parametrize("mode", ["PCA24,HNSW16", "PCAR24,IVF64,Flat", "IVF64,Flat", "HNSW16,Flat"])
+def test_a_wrapped_index_looks_further_for_more_neighbours_too(embedded: Embedded, mode: str) -> None:
+    vectors, k = normal(3_000, 24), 300
+    graph = knn_graph(embedded(vectors), settings_from({"nearest_neighbors_k": k, "nnf_mode": mode}))
+    exact = cosines(vectors)
+    np.fill_diagonal(exact, -np.inf)
+    kth = -np.partition(-exact, k - 1, axis=1)[:, k - 1]
+    assert np.mean(graph["distance"].to_numpy() >= kth[graph["from"].to_numpy()] - 1e-6) > 0.95
+
+
 @pytest.mark.parametrize("mode", ["HNSW32", "IVF16,Flat"])
 def test_an_approximate_graph_does_not_depend_on_threads(
     embedded: Embedded, monkeypatch: pytest.MonkeyPatch, mode: str
