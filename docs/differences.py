@@ -145,7 +145,7 @@ def silly_percentile(bench: Bench) -> Any:
 
 
 def hosts(bench: Bench) -> Any:
-    """hosts that it wanted to reach in all of this"""
+    """how many hosts it wanted to reach in all of this"""
     return bench.run().num_instances()
 
 
@@ -235,7 +235,7 @@ def main() -> None:
         for module, python in tools.items():
             with refusing_proxy(asked[module]) as proxy:
                 found = measure_there(python, module, measure.__name__, photos, proxy)
-            row.append(", ".join(sorted(asked[module])) or "none" if measure is hosts else found)
+            row.append(len(asked[module]) if measure is hosts else found)
         print(f"| {measure.__doc__} | " + " | ".join(map(str, row)) + " |", flush=True)
 
 

@@ -109,9 +109,10 @@ def _sections(source: str) -> Iterator[tuple[str, list[str]]]:
     headings = {number: line[2:] for number, line in enumerate(lines, 1) if line.startswith("# ")}
     found: dict[str, list[str]] = {}
     for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if isinstance(node, ast.Assign):
             heading = headings[max(number for number in headings if number < node.lineno)]
-            found.setdefault(heading[0].upper() + heading[1:], []).append(node.targets[0].id)
+            names = [name.id for name in ast.walk(node.targets[0]) if isinstance(name, ast.Name)]
+            found.setdefault(heading[0].upper() + heading[1:], []).extend(names)
     yield from found.items()
 
 

@@ -70,7 +70,7 @@ def test_images_that_nothing_was_done_to_do_not_resemble_each_other(run: Run) ->
     plants = set(run.planted.select("split", "filename").iter_rows())
     bases = np.array([vector for file, vector in run.vectors.items() if file not in plants])
     cosines = bases @ bases.T - 2 * np.eye(len(bases))
-    assert cosines.max() < 0.85
+    assert cosines.max() < Settings().threshold
 
 
 def test_outliers_are_less_alike_to_anything_than_all_else(run: Run) -> None:
