@@ -31,8 +31,8 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.reuse import ReusableRows
 
 # Images a call of the model. More is not faster on a CPU and costs memory (measured).
-BATCH = 4
-CHUNK = 32
+BATCH = 6
+CHUNK = 36
 # A JPEG is decoded at the smallest DCT scale that keeps both sides at twice the working size: from there on
 # the area average differs little from that of the full image (the figures are in docs/statistics.md).
 DECODE_SIDE = 2 * WORKING_SIDE
