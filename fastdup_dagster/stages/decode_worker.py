@@ -92,6 +92,11 @@ class ChunkRows:
     inferred: int = 0
     nonfinite: int = 0
 
+    @classmethod
+    def of(cls, size: int, tables: Collection[str]) -> ChunkRows:
+        """Nothing yet, for a chunk of `size` tasks."""
+        return cls(size, {name: {} for name in tables}, {name: {} for name in tables}, {name: {} for name in tables})
+
 
 class _File:
     """One file, read when first asked for, and decoded at full size once for all crops of it."""
@@ -163,7 +168,7 @@ class DecodeWorker:
 
     def __call__(self, tasks: Sequence[Task]) -> ChunkRows:
         """The rows of these tasks. An image that fails becomes a row with the reason."""
-        result = ChunkRows(len(tasks), *({name: {} for name in self._known} for _ in range(3)))
+        result = ChunkRows.of(len(tasks), self._known)
         batch = _Batch(self._model.side)
         for uri, crops in itertools.groupby(tasks, key=lambda task: task.uri):
             file = _File(uri, self._settings.max_pixels, decode_side(self._model))

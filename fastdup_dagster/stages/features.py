@@ -354,8 +354,8 @@ def _flagged(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 def _invalid(staged: Iterable[StagedTable], manifest: pl.DataFrame) -> pl.DataFrame:
     """What cannot be used, by either table: one row an instance."""
     found = [table.scan().filter(pl.col("error_code").is_not_null()) for table in staged]
-    bad = pl.concat([rows.select("index", "error_code", "error") for rows in found]).unique("index", keep="first")
-    bad = bad.sort("index").collect()
+    both = pl.concat([rows.select("index", "error_code", "error") for rows in found])
+    bad = both.unique("index", keep="first", maintain_order=True).sort("index").collect()
     return bad.join(manifest.select("index", "filename"), on="index", how="left", maintain_order="left").select(
         "index", "filename", "error_code", "error"
     )
