@@ -124,8 +124,8 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
 
 
 def _warn(text: str) -> None:
-    # from analyse() up to the line that called run() of a Fastdup
-    warnings.warn(text, DatasetWarning, stacklevel=5)
+    # from analyse(), by way of its decorator, up to the line that called run() of a Fastdup
+    warnings.warn(text, DatasetWarning, stacklevel=6)
 
 
 def graph_of(embeddings: Iterable[pl.DataFrame], annotations: pl.DataFrame, settings: Settings) -> pl.DataFrame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 import polars as pl
 
 from fastdup_dagster.schemas import OUTLIERS
@@ -22,8 +20,8 @@ def outliers(graph: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """
     if graph.is_empty():
         return OUTLIERS.frame()
-    # As the number was written: in binary, .29 of 100 would be 28.
-    count = max(1, int(Decimal(str(settings.outlier_percentile)) * len(graph)))
+    # A hair more, for in binary .29 of 100 is a hair under 29.
+    count = max(1, int(settings.outlier_percentile * len(graph) + 1e-9))
     lowest = graph.sort("distance", "from", "to").head(count).unique("from", keep="first", maintain_order=True)
     return OUTLIERS.frame(
         lowest.select(pl.col("from").alias("outlier"), pl.col("to").alias("nearest"), "distance").with_columns(

@@ -27,7 +27,7 @@ edges = st.lists(
 def test_the_m_lowest_edges_give_one_row_per_instance_its_lowest_ascending(
     graph_of: GraphOf, found, share: float
 ) -> None:
-    m = max(1, math.floor(share * len(found)))
+    m = max(1, math.floor(round(share * len(found), 9)))
     lowest: dict[int, tuple[float, int]] = {}
     for start, end, score in sorted(found, key=lambda e: (e[2], e[0], e[1]))[:m]:
         lowest.setdefault(start, (score / 64, end))
