@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.images.crop import NO_MARGINS, Margins, crop
-from fastdup_dagster.images.decode import MAX_PIXELS, ImageError, decode
+from fastdup_dagster.images.decode import ImageError, decode
 from fastdup_dagster.sources.paths import local_path
 
 PREVIEW_QUALITY = 80
@@ -32,15 +32,13 @@ def read_bytes(uri: str) -> bytes:
         raise ImageError("READ_ERROR", "not enough memory to read it") from error
 
 
-def read_image(
-    uri: str, box: Sequence[float] | None = None, margins: Margins = NO_MARGINS, max_pixels: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
+def read_image(uri: str, box: Sequence[float] | None = None, margins: Margins = NO_MARGINS) -> NDArray[np.uint8]:
     """The pixels of an image, or of a box in it, at full size: H x W x 3, uint8, RGB, upright.
 
     Raises:
         ImageError: saying why it cannot be used.
     """
-    image = decode(read_bytes(uri), max_pixels=max_pixels)
+    image = decode(read_bytes(uri))
     return image.pixels if box is None else crop(image, box, margins).pixels
 
 

@@ -223,6 +223,32 @@ def test_a_copy_costs_a_read_and_no_inference(bench: Bench) -> None:
     assert pair.drop("index", "filename", "source_key")[0].equals(pair.drop("index", "filename", "source_key")[1])
 
 
+def test_copies_within_one_pass_are_inferred_once_and_have_equal_rows(done: Bench, tmp_path: Path) -> None:
+    write(tmp_path / "images", 3)
+    for number in range(90):  # more than a chunk, so that owner and copy meet in different threads
+        shutil.copy(tmp_path / "images" / "001.png", tmp_path / "images" / f"copy-{number:02}.png")
+    fresh = Bench(tmp_path / "images", TableStore(tmp_path / "store"), done.model)
+    assert fresh.run().inferred == 3
+    for name, column in (("embeddings", "embedding"), ("img_stats", "thumbnail")):
+        rows = fresh.table(name)
+        copies = rows.filter(rows["content_hash"] == rows["content_hash"][1])
+        assert len(copies) == 91
+        assert copies["index"].is_unique().all()
+        assert copies["error_code"].null_count() == 91
+        assert (copies[column].to_numpy() == copies[column].to_numpy()[0]).all()
+
+
+def test_what_the_listing_refuses_has_no_row_from_an_earlier_listing(bench: Bench) -> None:
+    listed = bench.manifest().with_columns(
+        pl.when(pl.col("index") == 0).then(pl.lit("MISSING_ANNOTATION")).otherwise("error_code").alias("error_code")
+    )
+    with compute_features(listed, settings_from({}), bench.model, bench.store, KEY) as features:
+        for table in features.staged.values():
+            first = table.scan().head(1).collect()
+            assert first["error_code"].item() == "MISSING_ANNOTATION"
+        assert features.staged["embeddings"].scan().head(1).collect()["embedding"].item() is None
+
+
 def test_a_changed_file_is_computed_anew_also_at_equal_size_and_name(bench: Bench) -> None:
     path = bench.folder / "002.bmp"
     data = bytearray(path.read_bytes())

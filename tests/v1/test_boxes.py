@@ -241,3 +241,11 @@ def test_a_global_box_crops_every_image_and_small_images_keep_their_ids(tmp_path
     fd.run(bounding_box="row_y=10,col_x=20,height=40,width=50", **QUIET)
     assert fd.annotations(valid_only=False)["error_code"].tolist() == ["VALID", "BAD_BOUNDING_BOX", "VALID"]
     assert fd.annotations()["index"].tolist() == [0, 2]
+
+
+def test_a_box_of_exactly_ten_pixels_is_large_enough_wherever_it_lies() -> None:
+    image = Decoded(np.zeros((120, 120, 3), dtype=np.uint8), 120, 120, "png")
+    for place in np.random.default_rng(0).uniform(0, 100, (500, 2)).round(1):
+        assert min(crop(image, (*place, 10, 10)).pixels.shape[:2]) >= 10
+    with pytest.raises(ImageError, match="under 10 on a side"):
+        crop(image, (5, 5, 9.99, 10))
