@@ -12,6 +12,7 @@ from typing import Any
 
 from fastdup_dagster.schemas import ADVANCED_STATISTICS, ERROR_CODES
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.outliers import outlier_edges
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.stages.summary import KINDS
 
@@ -226,7 +227,7 @@ def _kinds(check: str) -> list[Any]:
 def outliers(edges: int, settings: Settings) -> list[Any]:
     """Suite of the outliers of a graph with that many edges; `row` counts from 1, `known` is of `with_known`."""
     gxe = _gx()
-    most = max(1, int(settings.outlier_percentile * edges))
+    most = outlier_edges(edges, settings)
     order, once = "least_alike_first", "one_row_per_outlier"
     return [
         gxe.ExpectColumnValuesToBeIncreasing(column="distance", **_about(order, "distance never falls")),

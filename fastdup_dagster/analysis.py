@@ -107,20 +107,22 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         say(note)
     for text in found.warnings:
         _warn(text)
-    if model is None:
-        tables = _precomputed(request, found)
-        views = _views(found, request.settings, [tables[0][1]], None)
-        work_dir.begin()
-        for schema, frame in tables:
-            work_dir.store.write(schema, KEY, frame)
-    else:
-        with work_dir.store.lock("features", KEY):
+    small = 0
+    # To the end: a run that waited must not publish its vectors between these tables.
+    with work_dir.store.lock("features", KEY):
+        if model is None:
+            tables = _precomputed(request, found)
+            views = _views(found, request.settings, [tables[0][1]], None)
+            work_dir.begin()
+            for schema, frame in tables:
+                work_dir.store.write(schema, KEY, frame)
+        else:
             views, small = _extract(found, request.settings, model, work_dir, say)
-        if small:
-            _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
-    for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
-        work_dir.store.write(schema, KEY, frame)
-    work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
+        for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
+            work_dir.store.write(schema, KEY, frame)
+        work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
+    if small:
+        _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
 
 
 def _warn(text: str) -> None:

@@ -82,7 +82,7 @@ def instances(
         made = _crops(listing.frame, files, rows, annotations, notes)
     left_out = len(annotations) - int(made.annotations["is_annotated"].sum())
     told = [f"{left_out} annotation rows are of files that are not part of this run"] if left_out else []
-    if len(source.missing) == len(annotations):
+    if len(source.missing) == len(set(annotations.filenames)):
         places = ", ".join(map(str, source.bases))
         warned.append(f"no annotation names a file that is there: {source.missing[:_SHOWN]}; looked in {places}")
     return Instances(made.manifest, made.annotations, notes + told + annotations.notes, warned)

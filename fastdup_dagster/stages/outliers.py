@@ -20,11 +20,16 @@ def outliers(graph: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """
     if graph.is_empty():
         return OUTLIERS.frame()
-    # A hair more, for in binary .29 of 100 is a hair under 29.
-    count = max(1, int(settings.outlier_percentile * len(graph) + 1e-9))
+    count = outlier_edges(len(graph), settings)
     lowest = graph.sort("distance", "from", "to").head(count).unique("from", keep="first", maintain_order=True)
     return OUTLIERS.frame(
         lowest.select(pl.col("from").alias("outlier"), pl.col("to").alias("nearest"), "distance").with_columns(
             pl.int_range(1, pl.len() + 1, dtype=pl.Int32).alias("rank")
         )
     )
+
+
+def outlier_edges(edges: int, settings: Settings) -> int:
+    """How many of a graph's edges count as outliers: the share of the settings, rounded down, at least one."""
+    # A hair more, for in binary .29 of 100 is a hair under 29.
+    return max(1, int(settings.outlier_percentile * edges + 1e-9))

@@ -19,16 +19,6 @@ class MixedTablesError(ValueError):
     """A published table was made from another listing than the published one; the message names both."""
 
 
-def made_from(manifest: pl.DataFrame, table: pl.DataFrame) -> bool:
-    """Whether the rows of a table are those of the listing: as many, of the same files in the same state and order.
-
-    Args:
-        manifest: the table `image_manifest`.
-        table: `embeddings` or `img_stats`, at least its `source_key`.
-    """
-    return _same(_tokens(manifest), table)
-
-
 def _tokens(manifest: pl.DataFrame) -> list[str]:
     return source_keys(manifest, "")  # the key of a row without the recipe that it was made by
 

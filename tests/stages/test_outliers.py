@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import OUTLIERS
 from fastdup_dagster.settings import settings_from
-from fastdup_dagster.stages.outliers import outliers
+from fastdup_dagster.stages.outliers import outlier_edges, outliers
 
 GraphOf = Callable[..., pl.DataFrame]
 edges = st.lists(
@@ -50,7 +50,8 @@ def test_the_share_is_taken_as_written_not_as_binary_rounds_it(
     graph_of: GraphOf, share: float, edges: int, count: int
 ) -> None:
     graph = graph_of(*[(i, i + 1, i / 256) for i in range(edges)])
-    assert len(outliers(graph, settings_from({"outlier_percentile": share}))) == count
+    settings = settings_from({"outlier_percentile": share})
+    assert len(outliers(graph, settings)) == count == outlier_edges(edges, settings)
 
 
 def test_no_edges_no_outliers(graph_of: GraphOf) -> None:

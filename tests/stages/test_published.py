@@ -12,7 +12,7 @@ from fastdup_dagster.image_search import search_of_partition
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import open_source
 from fastdup_dagster.stages.image_manifest import list_images
-from fastdup_dagster.stages.published import MixedTablesError, made_from, manifest_of
+from fastdup_dagster.stages.published import MixedTablesError, check_together, manifest_of
 
 KEY = "pets/test"
 
@@ -34,7 +34,7 @@ def stop_after_the_listing(project) -> None:
 def test_a_table_belongs_to_the_listing_of_the_same_files_in_the_same_state_alone(project, change):
     assert project.run(KEY, "image_manifest", "embeddings", "img_stats").success
     table = project.store.read("embeddings", KEY)
-    assert made_from(listing(project), table)
+    check_together(KEY, listing(project), embeddings=table)
     folder = project.images / "test"
     if change == "add":
         shutil.copy(folder / "leak.jpg", folder / "zz.jpg")
@@ -44,7 +44,8 @@ def test_a_table_belongs_to_the_listing_of_the_same_files_in_the_same_state_alon
         os.utime(folder / "leak.jpg", ns=(1, 1))
     else:
         (folder / "leak.jpg").rename(folder / "zz.jpg")
-    assert not made_from(listing(project), table)
+    with pytest.raises(MixedTablesError, match="'embeddings' of 'pets/test'"):
+        check_together(KEY, listing(project), embeddings=table)
 
 
 def test_tables_that_a_stopped_run_left_behind_get_no_names(project):
