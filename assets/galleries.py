@@ -48,15 +48,15 @@ def galleries(
         frame = render_galleries(tables, staged, key, datasets.settings(key), home="../report.html")
         measured = _measured(frame, staged, summary)
         yield from gate(context, pages, gx.check(measured, "galleries", key, expectations.galleries()))
-        pages.publish(staged, folder := pages.folder(key))
-    frame = frame.with_columns(pl.Series("uri", [(folder / f"{kind}.html").as_uri() for kind in frame["kind"]]))
+        pages.publish(staged, key)
+    frame = frame.with_columns(pl.Series("uri", [pages.uri(key, f"{kind}.html") for kind in frame["kind"]]))
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(GALLERIES, frame)),
         metadata={
             **rows(frame.height),
-            **{kind: pages.link(key, folder / f"{kind}.html") for kind in frame["kind"]},
-            "folder": dg.MetadataValue.path(folder),
+            **{kind: pages.link(key, f"{kind}.html") for kind in frame["kind"]},
+            "folder": dg.MetadataValue.path(pages.place(key)),
             **{f"total, {kind}": total for kind, total in frame.select("kind", "total").iter_rows()},
         },
     )

@@ -49,7 +49,7 @@ def gate(
     said = "; ".join(f"{o.asset} {o.check}: {o.observed}, accepted: {o.limit}" for o in failed)
     raise dg.Failure(
         f"{step} [{key}] is not published: {said}",
-        metadata={"page": pages.link(key, page), "file": dg.MetadataValue.path(page)},
+        metadata={"page": pages.link(key, page), "file": dg.MetadataValue.path(pages.place(key, page))},
         allow_retries=False,
     )
 

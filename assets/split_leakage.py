@@ -13,7 +13,7 @@ from fastdup_dagster.assets.partitions import DATASETS, SplitsOfDataset
 from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource, flat
-from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.pages import PagesResource, leaks_key
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import SPLIT_LEAKAGE
 from fastdup_dagster.stages import split_leakage as stage
@@ -68,7 +68,7 @@ def split_leakage(
             "leak rates": records(rates.with_columns(pl.col(pl.Float64).round(4))) if rates.height else "none",
             "similarity across splits": histogram(frame["distance"], "similarity"),
             "worst pairs": worst_leaks(frame, manifests),
-            "page": pages.link(dataset, folder / "leaks.html"),
+            "page": pages.link(leaks_key(dataset), "leaks.html"),
         },
     )
 

@@ -37,7 +37,6 @@ def _setting_options(command: _Command) -> _Command:
 
 
 _COMMON: tuple[Callable[[_Command], _Command], ...] = (
-    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for tables and pages."),
     click.option("--num-threads", type=click.IntRange(min=1), help="Threads; the cores of this machine by default."),
     click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output."),
     click.option("--verbose", is_flag=True, help="Dagster's own log, too."),
@@ -63,7 +62,8 @@ def main() -> None:
     epilog="\b\nExamples:\n"
     "  fastdup-dagster run ~/photos --name photos\n"
     "  fastdup-dagster run ~/coco --name coco --split train --split val --threshold 0.92\n"
-    "  fastdup-dagster run list.txt --name mine --out results --json > results.json\n"
+    "  fastdup-dagster run list.txt --name mine --store results --json > results.json\n"
+    "  fastdup-dagster run ~/photos --name photos --store s3://bucket/results\n"
     "\b\nExit code: 0 if every gate is open, 1 if one is not or a step failed, 2 for wrong usage."
 )
 @click.argument("path", type=click.Path(path_type=Path))
@@ -85,6 +85,7 @@ def main() -> None:
 )
 @click.option("--recompute", is_flag=True, help="Read every image again, even unchanged ones.")
 @click.option("--replace", is_flag=True, help="Let --name stand for PATH from now on.")
+@click.option("--store", "--out", "out", help="Folder, or s3://bucket/prefix, for tables and pages.")
 @_common_options
 def run(
     path: Path,
@@ -94,7 +95,7 @@ def run(
     settings_file: Path | None,
     recompute: bool,
     replace: bool,
-    out: Path | None,
+    out: str | None,
     num_threads: int | None,
     as_json: bool,
     verbose: bool,
@@ -130,6 +131,7 @@ def run(
 )
 @click.option("--seed", default=0, show_default=True, help="Another seed, other pictures and defects.")
 @click.option("--name", default="demo", show_default=True, help="Of the data set.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures, tables and pages.")
 @_common_options
 def demo(seed: int, name: str, out: Path | None, num_threads: int | None, as_json: bool, verbose: bool) -> None:
     """Makes a data set with planted defects, finds them, and prints planted against found."""

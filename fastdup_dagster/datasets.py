@@ -5,7 +5,7 @@
         root: /data/photos
         splits: {train: train, test: lists/test.txt}   # folders or list files, relative to the root
         settings: {threshold: 0.92}                    # what differs from the defaults
-        store: /results/photos                         # optional: where the tables and pages go
+        store: /results/photos                         # optional: where tables and pages go; or s3://bucket/prefix
 
 The command line and the code location that Dagster serves read the same file, so both see the same.
 """
@@ -28,6 +28,7 @@ from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster.home import dagster_home
 from fastdup_dagster.settings import Settings, settings_from, with_model_from
+from fastdup_dagster.sources.locations import is_remote, location
 from fastdup_dagster.storage import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -46,7 +47,10 @@ class DatasetEntry(BaseModel):
     root: str = Field(description="folder that the splits are relative to; itself relative to the file, or absolute")
     splits: dict[str, str] = Field(min_length=1, description="split -> folder or list file, relative to the root")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults")
-    store: str | None = Field(None, description="folder of tables and pages; None for <DAGSTER_HOME>/store")
+    store: str | None = Field(
+        None,
+        description="folder, or s3://bucket/prefix, of tables and pages; None for FASTDUP_STORE, else store/ at home",
+    )
 
     @field_validator("splits")
     @classmethod
@@ -78,9 +82,19 @@ class DatasetEntry(BaseModel):
         """The data set's settings over the defaults."""
         return settings_from(self.settings)
 
-    def store_root(self) -> Path:
-        """Folder of the data set's tables and pages."""
-        return Path(self.store) if self.store else dagster_home() / "store"
+    @field_validator("store")
+    @classmethod
+    def _is_a_place(cls, store: str | None) -> str | None:
+        if store is not None and is_remote(store):
+            location(store)
+        return store
+
+    def store_root(self) -> str | Path:
+        """Folder, or `s3://bucket/prefix`, of the data set's tables and pages: its own, else FASTDUP_STORE's."""
+        named = self.store or os.environ.get("FASTDUP_STORE")
+        if not named:
+            return dagster_home() / "store"
+        return named if is_remote(named) else Path(named).expanduser().absolute()
 
 
 def check_name(what: str, name: str) -> str:
@@ -212,7 +226,9 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         raise DatasetsError(f"{where()}: {error}") from error
     places = {"root": entry.root} | ({"store": entry.store} if entry.store else {})
     here = path.absolute().parent
-    found: dict[str, Any] = {field: str(here / Path(place).expanduser()) for field, place in places.items()}
+    found: dict[str, Any] = {
+        field: place if is_remote(place) else str(here / Path(place).expanduser()) for field, place in places.items()
+    }
     return entry.model_copy(update={**found, "settings": with_model_from(here, entry.settings)})
 
 

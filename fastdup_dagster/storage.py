@@ -8,97 +8,32 @@ taken on the way.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from fastdup_dagster.digests import TableDigest
 from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.schemas import TableSchema
+from fastdup_dagster.sources.locations import is_remote
 
 ROW_GROUP_ROWS = 16_384
 _STAGING = "_staging"
 _PATIENCE = 5.0
 
-_Path = tuple[str, ...]
-
 
 class BusyError(RuntimeError):
     """Another run is at work on the same partition."""
-
-
-class TableDigest:
-    """Hash of a table's schema and rows, taken block by block.
-
-    Columns are hashed apart, so the result does not depend on how rows are cut into blocks. A null counts
-    as its own value. Columns that say where a row came from (`TableSchema.volatile`) are left out.
-    """
-
-    def __init__(self, schema: pa.Schema, volatile: frozenset[str] = frozenset()) -> None:
-        self._fields = [field for field in schema if field.name not in volatile]
-        self._hashes: dict[_Path, hashlib.blake2b] = {}
-        self._rows = 0
-
-    def update(self, table: pa.Table) -> None:
-        """Adds rows."""
-        self._rows += table.num_rows
-        # By way of polars: pyarrow's own conversions import pandas, 80 MB and .3 s that an analysis has no use for.
-        frame = pl.DataFrame(table.select([field.name for field in self._fields]))
-        for series in frame:
-            self._add((series.name,), series)
-
-    def hexdigest(self) -> str:
-        """32 hex digits."""
-        described = {
-            "rows": self._rows,
-            "fields": [[field.name, str(field.type)] for field in self._fields],
-            "values": [[path, digest.hexdigest()] for path, digest in sorted(self._hashes.items())],
-        }
-        return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
-
-    def _feed(self, path: _Path, values: np.ndarray) -> None:
-        digest = self._hashes.setdefault(path, hashlib.blake2b(digest_size=16))
-        digest.update(np.ascontiguousarray(values).data)
-
-    def _add(self, path: _Path, values: pl.Series) -> None:
-        """Feeds validity, lengths and values of one column to a hash each: where blocks are cut leaves no trace."""
-        if values.is_empty():
-            return
-        self._feed((*path, "valid"), values.is_not_null().to_numpy().view(np.uint8))
-        kind = values.dtype
-        if isinstance(kind, pl.Array):
-            self._add((*path, "item"), values.drop_nulls().explode())
-        elif isinstance(kind, pl.List):
-            lengths = values.list.len().fill_null(0)
-            self._feed((*path, "length"), lengths.to_numpy())
-            self._add((*path, "item"), values.filter(lengths > 0).explode())
-        elif isinstance(kind, pl.Struct):
-            for number, part in enumerate(values.struct.unnest()):
-                self._add((*path, str(number)), part)
-        elif kind == pl.String:
-            text = values.fill_null("")
-            self._feed((*path, "length"), text.str.len_bytes().to_numpy())
-            self._feed((*path, "text"), np.frombuffer("".join(text.to_list()).encode(), dtype=np.uint8))
-        elif kind == pl.Boolean:
-            self._feed(path, values.fill_null(False).to_numpy().view(np.uint8))
-        elif kind.is_numeric() and not kind.is_decimal():
-            self._feed(path, values.fill_null(0).to_numpy())
-        elif kind.is_temporal():
-            self._add((*path, "ticks"), values.to_physical())
-        elif kind != pl.Null:  # what a user's column may hold besides: bytes, decimals
-            shown = [None if value is None else repr(value) for value in values.to_list()]
-            self._add((*path, "text"), pl.Series(shown, dtype=pl.String))
 
 
 def table_digest(schema: TableSchema, frame: pl.DataFrame, without: frozenset[str] | None = None) -> str:
@@ -215,12 +150,12 @@ class StagedTable:
         """Reads the completed, still unpublished file."""
         return pl.scan_parquet(self.path, glob=False)
 
-    def publish(self) -> Path:
-        """Moves the file to its place: readers see the old table or the new one, never a part."""
+    def publish(self) -> str:
+        """Moves the file to its place, and returns it: readers see the old table or the new one, never a part."""
         self.close()
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(self.target)
-        return self.target
+        return str(self.target)
 
     def discard(self) -> None:
         """Removes what was not published."""
@@ -239,19 +174,88 @@ class StagedTable:
         self.discard()
 
 
+def open_store(root: str | Path) -> TableStore:
+    """The store at a folder, or at `s3://bucket/prefix`.
+
+    Raises:
+        RemoteError: if an object store cannot be used, saying what to do.
+        ValueError: for a place that is none.
+    """
+    if not is_remote(str(root)):
+        return TableStore(root)
+    from fastdup_dagster.s3.store import S3TableStore  # here, because boto3 is slow to import and most runs are local
+
+    return S3TableStore(str(root))
+
+
 class TableStore:
-    """The tables of a folder: `<root>/<table>/<key>.parquet`, pages in `<root>/pages/<key>/`."""
+    """The tables of a folder: `<root>/<table>/<key>.parquet`, pages in `<root>/pages/<key>/`.
+
+    Attributes:
+        root: the folder; of a store that is elsewhere, the one for unfinished work.
+        name: what a person calls the store.
+    """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.name = str(root)
 
     def path(self, table: str, key: str) -> Path:
         """Where the published table of a partition is, or will be."""
         return self.root / table / f"{key}.parquet"
 
+    def uri(self, table: str, key: str) -> str:
+        """The same for any store, as a person writes it."""
+        return str(self.path(table, key))
+
+    def check_writable(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            OSError: if nothing can be written there.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.root):
+            pass
+
     def pages(self, key: str) -> Path:
-        """Folder of the HTML pages of a partition or a data set."""
+        """Folder that the HTML pages of a partition or a data set are written to."""
         return self.root / "pages" / key
+
+    def page_place(self, key: str, name: str = "") -> str:
+        """Where a page, or their folder, is once it is published, as a person writes it."""
+        return str(self.pages(key) / name)
+
+    def page_uri(self, key: str, name: str) -> str:
+        """The same as a URI."""
+        return (self.pages(key).absolute() / name).as_uri()
+
+    def page_url(self, key: str, name: str, seconds: int) -> str | None:
+        """A link for whoever has it, that lives for some seconds; None where there is no such thing."""
+        return None
+
+    def page_bytes(self, path: str) -> bytes:
+        """A published page by its path below `pages`, as a server gives it out.
+
+        Raises:
+            OSError: if it is not there, or cannot be read.
+        """
+        return (self.root / "pages" / path).read_bytes()
+
+    def publish_pages(self, key: str, seconds: int = 0) -> None:
+        """Makes the pages in `pages(key)` the only ones of that partition; in a folder they are in place already.
+
+        Args:
+            key: of the partition.
+            seconds: how long links among them live, where they have to be signed.
+        """
+
+    def publish_page(self, key: str, name: str, seconds: int = 0) -> None:
+        """The same for one page, which may stand beside others."""
+
+    def remove_page(self, key: str, name: str) -> None:
+        """Removes a published page, if it is there."""
+        (self.pages(key) / name).unlink(missing_ok=True)
 
     def staging(self, table: str, key: str, *more: str) -> Path:
         """Folder for unfinished work on a table, beside the store and so on its file system."""
@@ -278,7 +282,7 @@ class TableStore:
             lock.acquire(timeout=_PATIENCE if patience is None else patience)
         except Timeout as error:
             raise BusyError(
-                f"another run is working on {table} of {key!r} in {self.root}: wait until it has ended"
+                f"another run is working on {table} of {key!r} in {self.name}: wait until it has ended"
             ) from error
         try:
             yield
@@ -296,8 +300,15 @@ class TableStore:
             FileNotFoundError: naming table, partition and path.
         """
         if not self.exists(table, key):
-            raise FileNotFoundError(f"table {table!r} of {key!r} is not there: {self.path(table, key)}. Run it first")
+            raise FileNotFoundError(f"table {table!r} of {key!r} is not there: {self.uri(table, key)}. Run it first")
+        return self._scan(table, key)
+
+    def _scan(self, table: str, key: str) -> pl.LazyFrame:
         return pl.scan_parquet(self.path(table, key), glob=False)
+
+    def fetch(self, table: str, key: str, folder: Path) -> Path:
+        """A local file of the published table: itself, or a copy in `folder` of one that is elsewhere."""
+        return self.path(table, key)
 
     def read(self, table: str, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The published table in memory, or some of its columns."""

@@ -18,7 +18,7 @@ Table: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
 class ParquetIOManager(dg.ConfigurableIOManager):
     """Parquet IO manager over `TableStore`.
 
-    An output is a frame, or a `StagedTable` that was written beforehand and is now renamed into place. An
+    An output is a frame, or a `StagedTable` that was written beforehand and is now published. An
     input takes the type that its parameter is annotated with: `pl.DataFrame`, `pl.LazyFrame`, `pa.Table`, or a
     `dict` of one of them by partition key. With metadata `allow_missing_partitions` on the input, partitions
     that were never published are left out of that dict.
@@ -34,14 +34,14 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         """
         table, key = context.asset_key.path[-1], context.partition_key
         if isinstance(obj, StagedTable):
-            path = obj.publish()
+            uri = obj.publish()
         elif isinstance(obj, pl.DataFrame):
             store = self.store.of(key)
             store.write(TABLES[table], key, obj)
-            path = store.path(table, key)
+            uri = store.uri(table, key)
         else:
             raise TypeError(f"asset {table!r} [{key}]: expected a frame or a staged table, not {type(obj).__name__}")
-        context.add_output_metadata({"dagster/uri": str(path)})
+        context.add_output_metadata({"dagster/uri": uri})
 
     def load_input(self, context: dg.InputContext) -> Table | dict[str, Table]:
         """Reads the partitions that the input maps to.
@@ -65,7 +65,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
 
 
 def _read(store: TableStore, table: str, key: str, kind: Any) -> Table:
-    frame = store.scan(table, key)
     if kind is pl.LazyFrame:
-        return frame
-    return frame.collect().to_arrow() if kind is pa.Table else frame.collect()
+        return store.scan(table, key)
+    frame = store.read(table, key)
+    return frame.to_arrow() if kind is pa.Table else frame

@@ -19,13 +19,17 @@ from fastdup_dagster.storage import remove_tree
 
 DEFAULT_PAGES_PORT = 3010
 PAGES_URL = "FASTDUP_PAGES_URL"
+REPORT = "report.html"
+LINK_SECONDS = "FASTDUP_LINK_SECONDS"
+_LONGEST_LINK = 7 * 24 * 3600  # that S3 signs
 
 
 class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Pages beside the tables of their data set.
 
     Browsers refuse `file://` links from a page that came over http, so the links that the Dagster UI shows go to
-    the small server that `fastdup-dagster dev` runs.
+    the small server that `fastdup-dagster dev` runs; to pages in a bucket they are signed, unless it is known that such
+    a server runs.
     """
 
     store: dg.ResourceDependency[StoreResource]
@@ -33,10 +37,21 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="where they are served; by default what FASTDUP_PAGES_URL says, else port 3010 of this machine",
     )
+    link_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=_LONGEST_LINK,
+        description="how long a link to a page in a bucket lives; 0 signs none. By default what FASTDUP_LINK_SECONDS "
+        "says, else 7 days, the longest that S3 signs; credentials of a role end it sooner",
+    )
 
-    def folder(self, key: str) -> Path:
-        """Folder of the pages of a partition, or of a data set."""
-        return self.store.of(key).pages(key)
+    def uri(self, key: str, page: str) -> str:
+        """Where a published page is."""
+        return self.store.of(key).page_uri(key, page)
+
+    def place(self, key: str, page: str = "") -> str:
+        """Where a published page, or their folder, is, as a person writes it."""
+        return self.store.of(key).page_place(key, page)
 
     @contextmanager
     def leaks_folder(self, dataset: str) -> Iterator[Path]:
@@ -47,14 +62,31 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             BusyError: if another one takes over a minute.
         """
-        with self.store.of(dataset).lock("split_leakage", dataset, patience=60):
-            yield self.folder(dataset) / "_leaks"
+        store, key = self.store.of(dataset), leaks_key(dataset)
+        with store.lock("split_leakage", dataset, patience=60):
+            yield store.pages(key)
+            store.publish_pages(key, self._seconds)
 
-    def link(self, key: str, path: Path) -> dg.UrlMetadataValue:
-        """URL of a page below the folder of `key`."""
-        below = path.relative_to(self.folder(key)).as_posix()
-        base = self.base_url or os.environ.get(PAGES_URL) or f"http://127.0.0.1:{DEFAULT_PAGES_PORT}"
-        return dg.MetadataValue.url(f"{base}/{quote(key)}/{quote(below)}")
+    def publish_report(self, dataset: str, report: DatasetReport) -> str:
+        """Writes the report of a data set, and returns where it is."""
+        return self._publish_page(dataset, REPORT, report)
+
+    def link(self, key: str, page: str) -> dg.UrlMetadataValue:
+        """URL of a page of `key`."""
+        signed = self.store.of(key).page_url(key, page, self._seconds)
+        base = self._server or f"http://127.0.0.1:{DEFAULT_PAGES_PORT}"
+        return dg.MetadataValue.url(signed or f"{base}/{quote(key)}/{quote(page)}")
+
+    @property
+    def _server(self) -> str | None:
+        return self.base_url or os.environ.get(PAGES_URL)
+
+    @property
+    def _seconds(self) -> int:
+        """How long signed links live; 0 where a server gives pages out, or none are wanted."""
+        if self._server:
+            return 0
+        return link_seconds() if self.link_seconds is None else self.link_seconds
 
     @contextmanager
     def staged(self, key: str) -> Iterator[Path]:
@@ -72,16 +104,20 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             finally:
                 remove_tree(folder)
 
-    @staticmethod
-    def publish(staged: Path, folder: Path) -> None:
-        """Moves staged pages to their place: whoever looks sees the old set or the new one."""
-        with page_set(folder) as part:
+    def publish(self, staged: Path, key: str) -> None:
+        """Moves staged pages to their place: whoever looks sees the old set or the new one.
+
+        In a bucket that is so for each page: its pictures are in it.
+        """
+        store = self.store.of(key)
+        with page_set(store.pages(key)) as part:
             (part / IMAGE_FOLDER).rmdir()
             for entry in staged.iterdir():
                 entry.rename(part / entry.name)
+        store.publish_pages(key, self._seconds)
 
-    def write_failure(self, key: str, step: str, outcomes: Sequence[CheckOutcome]) -> Path:
-        """Writes the page that says why a step published nothing, and returns its path.
+    def write_failure(self, key: str, step: str, outcomes: Sequence[CheckOutcome]) -> str:
+        """Writes the page that says why a step published nothing, and returns its name.
 
         Args:
             key: of the partition.
@@ -98,11 +134,36 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             created=datetime.now(UTC),
             checks=outcomes,
         )
-        return render_dataset_report(self._failure(key, step), report)
+        self._publish_page(key, _failure(step), report)
+        return _failure(step)
+
+    def _publish_page(self, key: str, page: str, report: DatasetReport) -> str:
+        store = self.store.of(key)
+        render_dataset_report(store.pages(key) / page, report)
+        store.publish_page(key, page, self._seconds)
+        return store.page_place(key, page)
 
     def remove_failure(self, key: str, step: str) -> None:
         """Removes the page of an earlier stop."""
-        self._failure(key, step).unlink(missing_ok=True)
+        self.store.of(key).remove_page(key, _failure(step))
 
-    def _failure(self, key: str, step: str) -> Path:
-        return self.folder(key) / f"gate_{step}.html"
+
+def _failure(step: str) -> str:
+    return f"gate_{step}.html"
+
+
+def leaks_key(dataset: str) -> str:
+    """Under which the page of leaks is kept; no split's name starts with an underscore."""
+    return f"{dataset}/_leaks"
+
+
+def link_seconds() -> int:
+    """What FASTDUP_LINK_SECONDS says, else the longest that S3 signs.
+
+    Raises:
+        ValueError: if it is no number of seconds up to that.
+    """
+    text = os.environ.get(LINK_SECONDS, str(_LONGEST_LINK))
+    if not text.isdecimal() or int(text) > _LONGEST_LINK:
+        raise ValueError(f"{LINK_SECONDS}={text!r}: expected seconds, 0 to {_LONGEST_LINK}")
+    return int(text)

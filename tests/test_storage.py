@@ -208,7 +208,7 @@ def test_nothing_is_visible_before_publishing_and_everything_after(tmp_path: Pat
         staged.close()
         assert not store.exists("knn_graph", "a/b")
         assert staged.scan().collect().equals(edges(2))
-        assert staged.publish() == store.path("knn_graph", "a/b")
+        assert staged.publish() == str(store.path("knn_graph", "a/b"))
     assert store.read("knn_graph", "a/b").equals(edges(2))
     assert not staged.path.exists()
 

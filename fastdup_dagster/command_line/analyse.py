@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,10 +24,13 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.resources.pages import REPORT, PagesResource, leaks_key
+from fastdup_dagster.resources.store import StoreResource
+from fastdup_dagster.sources.locations import is_remote
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
-from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables, render_dataset_report
+from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables
 from fastdup_dagster.stages.split_leakage import leak_rates
-from fastdup_dagster.storage import TableStore
+from fastdup_dagster.storage import TableStore, open_store
 
 
 @dataclass
@@ -55,14 +57,18 @@ class Analysis:
         splits: the run of each split.
         leakage: the run that compared them; None if there was nothing to compare.
         report: what report.html is made from.
-        page: report.html.
+        page: where report.html is.
+        link: a signed URL of it, if it is in a bucket.
+        pages: where the pages of each split are.
     """
 
     name: str
     splits: dict[str, PartitionRun]
     leakage: PartitionRun | None
     report: DatasetReport
-    page: Path
+    page: str
+    link: str | None
+    pages: dict[str, str]
 
     @property
     def runs(self) -> list[PartitionRun]:
@@ -124,8 +130,16 @@ def analyse(
     if len(entry.splits) > 1:
         leakage = _run(defs, instance, "analyse_dataset", name, _log_config(name, verbose))
     report = _report(name, entry, datasets, runs, leakage, notes)
-    page = TableStore(entry.store_root()).pages(name) / "report.html"
-    return Analysis(name, runs, leakage, report, render_dataset_report(page, report))
+    pages = PagesResource(store=StoreResource(datasets=datasets))
+    return Analysis(
+        name=name,
+        splits=runs,
+        leakage=leakage,
+        report=report,
+        page=pages.publish_report(name, report),
+        link=pages.link(name, REPORT).url if is_remote(str(entry.store_root())) else None,
+        pages={split: pages.place(partition_key(name, split)) for split in report.galleries},
+    )
 
 
 def _log_config(partition: str, verbose: bool) -> dict[str, Any]:
@@ -231,7 +245,7 @@ def _report(
     notes: Sequence[str],
 ) -> DatasetReport:
     settings = datasets.settings(name)
-    store = TableStore(entry.store_root())
+    store = open_store(entry.store_root())
     tables = {split: _tables(store, run) for split, run in runs.items()}
     done = [split for split, found in tables.items() if found is not None]
     leaks = store.read("split_leakage", name) if leakage and leakage.success and len(done) > 1 else None
@@ -251,7 +265,7 @@ def _report(
         leakage=leaks,
         leak_rates=None if leaks is None else leak_rates(leaks, sizes),
         galleries={split: store.pages(partition_key(name, split)) for split in shown},
-        leaks_page=None if leaks is None else store.pages(name) / "_leaks" / "leaks.html",
+        leaks_page=None if leaks is None else store.pages(leaks_key(name)) / "leaks.html",
         notes=[*notes, *(f"{run.partition}: {run.notes}" for run in every if run.notes), *_compared(name, entry, runs)],
         errors=[f"{run.partition}: {error}" for run in every for error in run.errors],
     )

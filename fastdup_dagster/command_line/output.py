@@ -76,6 +76,8 @@ def say_results(console: Console, analysis: Analysis) -> None:
     for note in analysis.report.notes:
         console.print(f"[yellow]NOTE[/yellow] {escape(visible(note))}", highlight=False, soft_wrap=True)
     console.print(f"Report: {analysis.page}", highlight=False, soft_wrap=True)
+    if analysis.link:
+        console.print(f"Open it: {escape(analysis.link)}", highlight=False, soft_wrap=True)
 
 
 def _say_bad_rows(console: Console, table: tuple[list[str], list[tuple[object, ...]], int]) -> None:
@@ -114,7 +116,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
                 "seconds": round(run.seconds, 3),
                 "features": {name.replace(" ", "_"): value for name, value in run.features.items()},
                 "summary": summaries[split].as_dict() if split in summaries else None,
-                "pages": str(analysis.report.galleries[split]) if split in analysis.report.galleries else None,
+                "pages": analysis.pages.get(split),
                 "errors": run.errors,
             }
             for split, run in analysis.splits.items()
@@ -136,5 +138,6 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
             for check in analysis.report.checks
         ],
         "model": analysis.report.model,
-        "report": str(analysis.page),
+        "report": analysis.page,
+        "link": analysis.link,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +26,13 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings, readable
 from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
+from fastdup_dagster.sources.locations import is_remote
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.reuse import source_keys
-from fastdup_dagster.storage import TableStore
+from fastdup_dagster.storage import TableStore, open_store
 
 _SAMPLE = 12
 _BASE_MEMORY = 650_000_000  # Python, Dagster, ONNX Runtime and Great Expectations, as measured
@@ -89,7 +89,7 @@ class Plan:
 
 
 def resolve_entry(
-    path: Path, name: str, wanted: Sequence[str], changes: Mapping[str, Any], out: Path | None, replace: bool
+    path: Path, name: str, wanted: Sequence[str], changes: Mapping[str, Any], out: str | Path | None, replace: bool
 ) -> tuple[DatasetEntry, list[str]]:
     """The entry for a data set, and which of its splits to run.
 
@@ -98,7 +98,7 @@ def resolve_entry(
         name: of the data set.
         wanted: splits to run; all if empty. One that is no usual name of a split is looked for as a sub-folder.
         changes: settings to change; they go into the entry, over what it says already.
-        out: folder of tables and pages; None keeps what the entry says.
+        out: folder, or s3://bucket/prefix, of tables and pages; None keeps what the entry says.
         replace: take the path even if the name stands for another one.
 
     Raises:
@@ -123,9 +123,13 @@ def resolve_entry(
         root=str(root),
         splits=splits,
         settings=_merged(known.settings if known else {}, changes),
-        store=str(out.absolute()) if out else known.store if known else None,
+        store=_place(out) if out else known.store if known else None,
     )
     return entry, [split for split in splits if not chosen or split in chosen]
+
+
+def _place(out: str | Path) -> str:
+    return str(out) if is_remote(str(out)) else str(Path(out).expanduser().absolute())
 
 
 def _check_called(name: str, path: Path) -> None:
@@ -196,8 +200,8 @@ def make_plan(
     settings = entry.typed_settings().with_changes(**overrides)
     model = ModelResource().load(settings)  # the run opens the same one
     new_index(model.width, settings.nnf_mode, settings.distance)
-    store = TableStore(entry.store_root())
-    _make_writable(store.root)
+    store = open_store(entry.store_root())
+    _make_writable(store)
     planned, samples = [], []
     for split in splits:
         try:
@@ -229,19 +233,17 @@ def make_plan(
     )
 
 
-def _make_writable(folder: Path) -> None:
-    """Makes the folder of the results.
+def _make_writable(store: TableStore) -> None:
+    """Makes the folder of the results, or sees whether the bucket takes any.
 
     Raises:
         DatasetsError: if that cannot be, saying why.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        store.check_writable()
     except OSError as error:
         raise DatasetsError(
-            f"results cannot go to {folder} ({error.strerror}); name another folder with --out"
+            f"results cannot go to {store.name} ({error.strerror or error}); name another place with --store"
         ) from error
 
 

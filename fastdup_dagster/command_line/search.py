@@ -12,7 +12,7 @@ import polars as pl
 from fastdup_dagster.datasets import dataset_names, load_dataset, partition_key
 from fastdup_dagster.engine import Fastdup
 from fastdup_dagster.image_search import search_of_partition
-from fastdup_dagster.storage import TableStore
+from fastdup_dagster.storage import open_store
 
 _COLUMNS = {"split": pl.String, "filename": pl.String, "similarity": pl.Float64}
 
@@ -51,7 +51,7 @@ def search_dataset(
     entry = load_dataset(called)
     for split in splits:
         entry.source(split)
-    settings, store = entry.typed_settings(), TableStore(entry.store_root())
+    settings, store = entry.typed_settings(), open_store(entry.store_root())
     wanted = list(splits) or [
         split for split in entry.splits if store.exists("embeddings", partition_key(called, split))
     ]

@@ -228,7 +228,7 @@ def _plan(
     made_by = recipe(name, settings, model)
     parts = store.staging(_STAGE, key, name, made_by)
     parts.mkdir(parents=True, exist_ok=True)
-    published = [] if recompute or not store.exists(name, key) else [store.path(name, key)]
+    published = [] if recompute or not store.exists(name, key) else [store.fetch(name, key, parts)]
     rows = ReusableRows(schema, made_by, [*published, *sorted(parts.glob("part-*.parquet"))])
     keys = source_keys(manifest, made_by)
     file, row = rows.find(keys)
