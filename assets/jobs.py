@@ -15,6 +15,12 @@ SPLIT_ASSETS = (
     "galleries",
 )
 
+list_split = dg.define_asset_job(
+    "list_split",
+    selection=dg.AssetSelection.assets("image_manifest"),
+    description="Lists one split; what is made from it follows if its content changed.",
+)
+
 analyse_split = dg.define_asset_job(
     "analyse_split",
     selection=dg.AssetSelection.assets(*SPLIT_ASSETS),

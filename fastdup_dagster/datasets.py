@@ -39,6 +39,23 @@ class DatasetsError(ValueError):
     """datasets.yaml, or a name in it, is wrong; the message says where and what to write."""
 
 
+class Uploads(BaseModel):
+    """How the sensor `new_uploads` knows that an upload is finished."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    marker: str = Field(
+        "_SUCCESS",
+        pattern=r"^[^/\x00]+$",
+        description="object in a split's folder, written when its upload is finished",
+    )
+    settled_minutes: float | None = Field(
+        None,
+        ge=0.05,
+        description="instead of a marker: an upload is finished when nothing in the folder changed for so long",
+    )
+
+
 class DatasetEntry(BaseModel):
     """One data set: where it is, how it is cut, and what differs from the default settings."""
 
@@ -51,6 +68,8 @@ class DatasetEntry(BaseModel):
         None,
         description="folder, or s3://bucket/prefix, of tables and pages; None for FASTDUP_STORE, else store/ at home",
     )
+
+    uploads: Uploads = Field(default_factory=Uploads, description="how finished uploads are recognised")
 
     @field_validator("splits")
     @classmethod
@@ -167,9 +186,34 @@ def register(name: str, entry: DatasetEntry, path: Path | None = None) -> None:
     with _locked(path):
         document = _read(path)
         document["datasets"][name] = entry.model_dump(exclude_defaults=True)
-        buffer = io.StringIO()
-        _yaml().dump(document, buffer)
-        write_atomically(path, buffer.getvalue().encode("utf-8"))
+        _write(path, document)
+
+
+def add_split(name: str, split: str, place: str, path: Path | None = None) -> None:
+    """Adds a split to an entry and leaves everything else as it is written; one that is there stays.
+
+    Args:
+        name: of the data set.
+        split: of the split.
+        place: its folder, relative to the root.
+        path: of the file.
+
+    Raises:
+        DatasetsError: if the name cannot be one, or the data set is not there.
+    """
+    path = path or datasets_path()
+    check_name("split", split)
+    with _locked(path):
+        load_dataset(name, path)
+        document = _read(path)
+        document["datasets"][name]["splits"].setdefault(split, place)
+        _write(path, document)
+
+
+def _write(path: Path, document: CommentedMap) -> None:
+    buffer = io.StringIO()
+    _yaml().dump(document, buffer)
+    write_atomically(path, buffer.getvalue().encode("utf-8"))
 
 
 @contextmanager
@@ -220,7 +264,8 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = f"unknown key; known are {', '.join(DatasetEntry.model_fields)}"
+            model = Uploads if first["loc"][0] == "uploads" else DatasetEntry
+            message = f"unknown key; known are {', '.join(model.model_fields)}"
         raise DatasetsError(f"{where(*first['loc'])}: {message}") from error
     except DatasetsError as error:
         raise DatasetsError(f"{where()}: {error}") from error

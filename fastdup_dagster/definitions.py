@@ -20,6 +20,8 @@ from fastdup_dagster.assets import (  # noqa: E402
     jobs,
     knn_graph,
     outliers,
+    schedules,
+    sensors,
     similarity,
     split_leakage,
 )
@@ -67,9 +69,12 @@ def build_definitions(
         "pages": PagesResource(store=store),
         "progress": progress or LogProgress(),
     }
+    refresh = schedules.refresh_job(schedules.refresh_all)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(ASSET_MODULES),
-        jobs=[jobs.analyse_split, jobs.analyse_dataset],
+        jobs=[jobs.list_split, jobs.analyse_split, jobs.analyse_dataset, refresh],
+        sensors=sensors.upload_sensors(),
+        schedules=[schedules.nightly(refresh)],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers or {},

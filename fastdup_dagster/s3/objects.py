@@ -71,7 +71,7 @@ class Objects:
         """Whether any key begins like this."""
         return bool(self.call("list_objects_v2", folder, Prefix=folder.key, MaxKeys=1).get("KeyCount"))
 
-    def list(self, folder: Location) -> Iterator[Location]:
+    def below(self, folder: Location) -> Iterator[Location]:
         """What lies below a prefix."""
         for page in self.store.pages(folder):
             for found in page.get("Contents", ()):
@@ -113,7 +113,7 @@ class Objects:
     def _upload_parts(
         self, path: Path, place: Location, upload: Mapping[str, str], part_bytes: int
     ) -> list[dict[str, Any]]:
-        parts = []
+        parts: list[dict[str, Any]] = []
         with path.open("rb") as file:
             while data := file.read(part_bytes):
                 number = len(parts) + 1

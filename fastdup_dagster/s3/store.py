@@ -111,7 +111,7 @@ class S3TableStore(TableStore):
             credential_provider=self._credentials,
         )
 
-    def _credentials(self) -> tuple[dict[str, str | None], int]:
+    def _credentials(self) -> tuple[dict[str, str], int | None]:
         found = self._objects.store._credentials.get_frozen_credentials()
         keys = {"aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key}
         token = {"aws_session_token": found.token} if found.token else {}
@@ -197,7 +197,7 @@ class S3TableStore(TableStore):
         """Uploads the pages of a partition, the report last, and deletes pages that are no longer made."""
         folder = self.pages(key)
         pages = sorted(folder.glob("*.html"), key=lambda page: (page.stem == "report", page.name))
-        before = {place.key: place for place in self._objects.list(self._page(key, "").folder)}
+        before = {place.key: place for place in self._objects.below(self._page(key, "").folder)}
         for page in pages:
             self._upload(key, page, seconds)
             before.pop(self._page(key, page.name).key, None)

@@ -7,7 +7,6 @@ Credentials come from the standard AWS chain alone and appear in no message.
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import re
@@ -22,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from fastdup_dagster.sources.locations import Location, endpoint_of
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]
+    from botocore.awsrequest import AWSResponse
 
 _Result = TypeVar("_Result")
 
@@ -71,20 +70,19 @@ class ObjectStore:
     """One endpoint with the credentials of this process. Threads may share it.
 
     Args:
-        server: of `minio://`; empty for the endpoint of the AWS settings.
+        endpoint: URL of the server; None for that of the AWS settings.
 
     Raises:
         NoCredentialsError: if the AWS chain finds none.
-        ValueError: for an alias that no variable explains.
     """
 
-    def __init__(self, server: str) -> None:
-        import boto3  # type: ignore[import-untyped]  # here, because it is slow to import and most runs are local
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
-        from botocore.httpsession import URLLib3Session  # type: ignore[import-untyped]
-        from botocore.utils import get_environ_proxies  # type: ignore[import-untyped]
+    def __init__(self, endpoint: str | None) -> None:
+        import boto3  # here, because it is slow to import and most runs are local
+        from botocore.exceptions import BotoCoreError
+        from botocore.httpsession import URLLib3Session
+        from botocore.utils import get_environ_proxies
 
-        self._endpoint = endpoint_of(server)
+        self._endpoint = endpoint
         try:
             self._session = boto3.Session()
             self._credentials = self._session.get_credentials()
@@ -163,7 +161,7 @@ class ObjectStore:
     def _ask(self, operation: Callable[..., _Result], place: Location, **given: Any) -> _Result:
         """Calls an operation of boto3's client."""
         from botocore.exceptions import ClientError
-        from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+        from botocore.parsers import ResponseParserError
 
         def once() -> _Result:
             with _typed(self.endpoint):
@@ -178,7 +176,7 @@ class ObjectStore:
         return _retried(once, f"listing {place.text}", ATTEMPTS)
 
     def _send(self, method: str, place: Location, headers: Mapping[str, str]) -> AWSResponse:
-        from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
+        from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
         client, base = self._bucket(place.bucket)
@@ -226,7 +224,7 @@ class ObjectStore:
             return self._buckets[bucket]
 
     def _make_client(self, region: str | None) -> Any:
-        from botocore.config import Config  # type: ignore[import-untyped]
+        from botocore.config import Config
 
         return self._session.client(
             "s3",
@@ -288,7 +286,9 @@ class _NotConnectedError(_PassingError):
 
 def _retried(once: Callable[[], _Result], what: str, attempts: int) -> _Result:
     """Calls until it does not fail, with exponential backoff and jitter, bounded."""
-    for attempt in itertools.count(1):
+    attempt = 0
+    while True:
+        attempt += 1
         try:
             return once()
         except _NotConnectedError as error:
@@ -305,15 +305,26 @@ def _retried(once: Callable[[], _Result], what: str, attempts: int) -> _Result:
 
 
 _opening = threading.Lock()
+# What a store is made with: where one of these changes, another store is meant.
+_SETTINGS = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
 
 
 def object_store(server: str) -> ObjectStore:
     """The store behind a server, with the AWS settings as they are now; one for all threads."""
-    settings = frozenset((n, v) for n, v in os.environ.items() if n.startswith(("AWS_", "FASTDUP_MINIO_")))
+    settings = tuple(map(os.environ.get, _SETTINGS))
     with _opening:
-        return _store(server, settings)
+        return _store(server, endpoint_of(server), settings)
 
 
 @lru_cache(maxsize=8)
-def _store(server: str, _: frozenset[tuple[str, str]]) -> ObjectStore:
-    return ObjectStore(server)
+def _store(server: str, endpoint: str | None, settings: tuple[str | None, ...]) -> ObjectStore:
+    return ObjectStore(endpoint)

@@ -89,7 +89,7 @@ def test_pages_that_are_no_longer_made_go_and_those_of_others_stay(s3_server, bu
     store.remove_page("pets/train", "report.html")
     with pytest.raises(FileNotFoundError):
         store.page_bytes("pets/train/report.html")
-    assert not [path for path in (store.root / "pages").rglob("*.html")]
+    assert not list((store.root / "pages").rglob("*.html"))
 
 
 def test_a_server_of_pages_gives_out_links_to_itself(store) -> None:
@@ -107,7 +107,7 @@ def test_a_link_that_cannot_be_signed_that_long_is_refused(monkeypatch) -> None:
     assert link_seconds() == 604_800
     for text in ("604801", "-1", "a day"):
         monkeypatch.setenv("FASTDUP_LINK_SECONDS", text)
-        with pytest.raises(ValueError, match="FASTDUP_LINK_SECONDS=.*0 to 604800"):
+        with pytest.raises(ValueError, match=r"FASTDUP_LINK_SECONDS=.*0 to 604800"):
             link_seconds()
     monkeypatch.setenv("FASTDUP_LINK_SECONDS", "0")
     assert link_seconds() == 0
