@@ -28,6 +28,7 @@ from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster.home import dagster_home
 from fastdup_dagster.settings import Settings, settings_from, with_model_from
+from fastdup_dagster.sources.locations import is_remote, joined, location
 from fastdup_dagster.storage import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -43,10 +44,19 @@ class DatasetEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(description="folder that the splits are relative to; itself relative to the file, or absolute")
+    root: str = Field(
+        description="folder that the splits are relative to; itself relative to the file, or absolute, or s3://bucket/x"
+    )
     splits: dict[str, str] = Field(min_length=1, description="split -> folder or list file, relative to the root")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults")
     store: str | None = Field(None, description="folder of tables and pages; None for <DAGSTER_HOME>/store")
+
+    @field_validator("root")
+    @classmethod
+    def _place(cls, root: str) -> str:
+        if is_remote(root):
+            location(root)
+        return root
 
     @field_validator("splits")
     @classmethod
@@ -65,14 +75,14 @@ class DatasetEntry(BaseModel):
         return values
 
     def source(self, split: str) -> str:
-        """The folder or list file of a split, as `open_source` takes it.
+        """The folder, prefix or list file of a split, as `open_source` takes it.
 
         Raises:
             DatasetsError: if there is no such split, naming those there are.
         """
         if split not in self.splits:
             raise DatasetsError(f"no split {split!r}; there are: {', '.join(self.splits)}")
-        return str(Path(self.root) / self.splits[split])
+        return str(joined(self.root, self.splits[split]))
 
     def typed_settings(self) -> Settings:
         """The data set's settings over the defaults."""
@@ -212,7 +222,9 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         raise DatasetsError(f"{where()}: {error}") from error
     places = {"root": entry.root} | ({"store": entry.store} if entry.store else {})
     here = path.absolute().parent
-    found: dict[str, Any] = {field: str(here / Path(place).expanduser()) for field, place in places.items()}
+    found: dict[str, Any] = {
+        field: place if is_remote(place) else str(here / Path(place).expanduser()) for field, place in places.items()
+    }
     return entry.model_copy(update={**found, "settings": with_model_from(here, entry.settings)})
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,3 +220,70 @@ def project(analysed: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (tmp_path / "home" / "datasets.yaml").unlink()
         made.register({"num_threads": 2})
         yield made
+
+
+@dataclass
+class S3Server:
+    """moto's S3 server, over HTTP, in a process of its own."""
+
+    url: str
+    client: Any
+    buckets: int = 0
+
+    def bucket(self, **objects: bytes) -> str:
+        """A new bucket with these objects; its name."""
+        self.buckets += 1
+        name = f"bucket-{self.buckets}"
+        self.client.create_bucket(Bucket=name)
+        for key, data in objects.items():
+            self.client.put_object(Bucket=name, Key=key, Body=data)
+        return name
+
+    def upload(self, folder: Path, prefix: str = "") -> str:
+        """A new bucket with all files below a folder; its name."""
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return self.bucket(**{f"{prefix}{path.relative_to(folder).as_posix()}": path.read_bytes() for path in files})
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server, to which the AWS settings in the environment point from the first test that asks for it on."""
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nowhere = str(tmp_path_factory.mktemp("aws") / "none")
+    environment = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_CONFIG_FILE": nowhere,
+        "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_for(port, process)
+            yield S3Server(environment["AWS_ENDPOINT_URL"], boto3.client("s3"))
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "moto's server ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("moto's server does not answer")
