@@ -31,7 +31,8 @@ from fastdup_dagster.schemas import (
     TableSchema,
 )
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import ListSource, Source, open_source
+from fastdup_dagster.sources import ListSource, Source, is_remote, open_source
+from fastdup_dagster.sources.locations import remote_base
 from fastdup_dagster.stages.components import components
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
@@ -70,19 +71,23 @@ class Request:
     embeddings: Vectors | None = None
 
     @property
-    def base(self) -> Path:
-        """Folder that relative names start at."""
+    def base(self) -> str | Path:
+        """Folder, or prefix in an object store, that relative names start at."""
+        if isinstance(self.input_dir, str) and is_remote(self.input_dir):
+            return remote_base(self.input_dir)
         if isinstance(self.input_dir, str):
             path = Path(self.input_dir).expanduser()
             return path.absolute() if path.is_dir() or not path.exists() else path.absolute().parent
         return Path.cwd()
 
     @property
-    def inputs(self) -> list[Path]:
-        """The files and folders that are listed, absolute."""
+    def inputs(self) -> list[str | Path]:
+        """The files, folders and prefixes that are listed, absolute."""
         given = [] if self.input_dir is None else self.input_dir
         several = given if isinstance(given, list) else [given]
-        return [Path(os.path.abspath(Path(item).expanduser())) for item in several if "://" not in item]  # noqa: PTH100
+        remote = [item for item in several if is_remote(item)]
+        local = [Path(os.path.abspath(Path(item).expanduser())) for item in several if "://" not in item]  # noqa: PTH100
+        return [*local, *remote]
 
 
 class DatasetWarning(UserWarning):

@@ -30,6 +30,11 @@ _SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
 )
 
 
+def _place(value: str) -> str | Path:
+    """A path, or a place in an object store, which stays text: a Path would lose one of its slashes."""
+    return value if value.startswith(("s3://", "minio://")) else Path(value)
+
+
 def _setting_options(command: _Command) -> _Command:
     for flag, name, kind, text in reversed(_SETTINGS):
         command = click.option(flag, name, type=kind, default=None, help=text)(command)
@@ -63,10 +68,10 @@ def main() -> None:
     "  fastdup-dagster run ~/photos --name photos\n"
     "  fastdup-dagster run ~/coco --name coco --split train --split val --threshold 0.92\n"
     "  fastdup-dagster run list.txt --name mine --store results --json > results.json\n"
-    "  fastdup-dagster run ~/photos --name photos --store s3://bucket/results\n"
+    "  fastdup-dagster run s3://bucket/photos --name remote --store s3://bucket/results\n"
     "\b\nExit code: 0 if every gate is open, 1 if one is not or a step failed, 2 for wrong usage."
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=_place)
 @click.option("--name", help="Of the data set; by default the folder's name.")
 @click.option(
     "--split",
@@ -88,7 +93,7 @@ def main() -> None:
 @click.option("--store", "--out", "out", help="Folder, or s3://bucket/prefix, for tables and pages.")
 @_common_options
 def run(
-    path: Path,
+    path: str | Path,
     name: str | None,
     splits: Sequence[str],
     high_accuracy: bool | None,
@@ -101,7 +106,7 @@ def run(
     verbose: bool,
     **flags: Any,
 ) -> None:
-    """Analyses the images of PATH: a folder, or a text or csv file with one path a row.
+    """Analyses the images of PATH: a folder, or a text or csv file with one path a row; local, s3:// or minio://.
 
     The data set is registered under --name with these settings, and its splits are materialised one after another.
     Options given once are remembered for that name; --settings and options go over what is remembered.
@@ -114,7 +119,7 @@ def run(
 
     try:
         ensure_home()
-        called = name or (path.absolute().name if path.is_dir() else path.stem)
+        called = name or planning.default_name(path)
         entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
         made = planning.make_plan(called, entry, chosen, overrides, recompute)
     except (NotImplementedError, OSError, TypeError, ValueError) as error:
@@ -166,7 +171,7 @@ def demo(seed: int, name: str, out: Path | None, num_threads: int | None, as_jso
     "  fastdup-dagster search holiday.jpg --name photos --k 5\n"
     "  fastdup-dagster search holiday.jpg --work-dir results --threshold 0.9 --json"
 )
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=_place)
 @click.option("--name", help="Of a data set that was run; may be left out if there is only one.")
 @click.option("--split", "splits", multiple=True, help="A split to search; by default all.")
 @click.option(
@@ -176,7 +181,7 @@ def demo(seed: int, name: str, out: Path | None, num_threads: int | None, as_jso
 @click.option("--threshold", type=float, help="Only images more alike than this.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
 def search(
-    image: Path,
+    image: str | Path,
     name: str | None,
     splits: Sequence[str],
     work_dir: Path | None,

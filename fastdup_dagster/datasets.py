@@ -28,7 +28,7 @@ from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster.home import dagster_home
 from fastdup_dagster.settings import Settings, settings_from, with_model_from
-from fastdup_dagster.sources.locations import is_remote, location
+from fastdup_dagster.sources.locations import is_remote, joined, location
 from fastdup_dagster.storage import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -61,7 +61,9 @@ class DatasetEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(description="folder that the splits are relative to; itself relative to the file, or absolute")
+    root: str = Field(
+        description="folder that the splits are relative to; itself relative to the file, or absolute, or s3://bucket/x"
+    )
     splits: dict[str, str] = Field(min_length=1, description="split -> folder or list file, relative to the root")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults")
     store: str | None = Field(
@@ -70,6 +72,13 @@ class DatasetEntry(BaseModel):
     )
 
     uploads: Uploads = Field(default_factory=Uploads, description="how finished uploads are recognised")
+
+    @field_validator("root")
+    @classmethod
+    def _place(cls, root: str) -> str:
+        if is_remote(root):
+            location(root)
+        return root
 
     @field_validator("splits")
     @classmethod
@@ -88,14 +97,14 @@ class DatasetEntry(BaseModel):
         return values
 
     def source(self, split: str) -> str:
-        """The folder or list file of a split, as `open_source` takes it.
+        """The folder, prefix or list file of a split, as `open_source` takes it.
 
         Raises:
             DatasetsError: if there is no such split, naming those there are.
         """
         if split not in self.splits:
             raise DatasetsError(f"no split {split!r}; there are: {', '.join(self.splits)}")
-        return str(Path(self.root) / self.splits[split])
+        return str(joined(self.root, self.splits[split]))
 
     def typed_settings(self) -> Settings:
         """The data set's settings over the defaults."""

@@ -20,8 +20,8 @@ from fastdup_dagster.names import existing, printable, raw_name, shown_name
 from fastdup_dagster.results import Results
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.settings import Settings, parse_box
-from fastdup_dagster.sources import display_name, local_path, open_source, to_uri
-from fastdup_dagster.sources.paths import as_bytes
+from fastdup_dagster.sources import display_name, is_remote, open_source
+from fastdup_dagster.sources.locations import place_of, uri_in
 from fastdup_dagster.stages.decode_worker import DECODE_SIDE
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.image_manifest import list_images
@@ -179,7 +179,7 @@ def search_of_partition(
     check_search(k, None, 0, threshold, vectors.shape[1])
     manifest = manifest_of(store, key, embeddings=table)
     rows = np.searchsorted(manifest["index"].to_numpy(), ids)
-    names = [local_path(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
+    names = [place_of(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
     return ImageSearch(ids, names, vectors, settings, table["model"][0], k, False, threshold)
 
 
@@ -223,9 +223,8 @@ def pixels_of(image: Any) -> Decoded:
 
 def _read(filename: str, settings: Settings) -> Decoded:
     """An image as the run saw those that it indexed: whole, or the part that a `bounding_box` cuts out of each."""
-    if filename.startswith(("s3://", "minio://")):
-        raise NotImplementedError(f"filename={filename!r}: remote images are not supported yet")
-    data = read_bytes(to_uri(as_bytes(Path(existing(filename)).expanduser())))
+    place = filename if is_remote(filename) else os.path.expanduser(existing(filename))  # noqa: PTH111 any bytes
+    data = read_bytes(uri_in(Path.cwd(), place))
     if settings.bounding_box is None:
         return decode(data, DECODE_SIDE, settings.max_pixels)
     return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
@@ -242,15 +241,12 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
         n x d float32, the n paths, and why each of the other images cannot be used.
 
     Raises:
-        NotImplementedError: for a remote location.
+        RemoteError: for a remote location that cannot be listed.
         ValueError: if nothing is found.
     """
     names = [given] if isinstance(given, str) else given
     places = [existing(name) for name in names]
     model = load_model(settings)
-    remote = [path for path in names if "://" in path]
-    if remote:
-        raise NotImplementedError(f"img_path={remote[0]!r}: remote images are not supported yet")
     manifest = list_images(open_source(places[0] if isinstance(given, str) else places), settings).frame
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -260,11 +256,16 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
         broken = features.summary.invalid
     ids, vectors = valid_vectors(table)
     good = manifest.join(pl.DataFrame({"index": ids}), on="index", how="semi", maintain_order="left")
+    if any(map(is_remote, good["uri"])) and isinstance(given, str):
+        return vectors, [os.fsdecode(place_of(uri)) for uri in good["uri"]], _reasons(broken)
     prefix = Path(given) if isinstance(given, str) and Path(given).is_dir() else None
     if prefix is None:
         as_given = {display_name(os.fsencode(name)): shown for name, shown in zip(places, names, strict=True)}
         files = [as_given.get(name) or shown_name(os.fsencode(raw_name(name))) for name in good["filename"]]
     else:
         files = [shown_name(os.fsencode(prefix / raw_name(name))) for name in good["filename"]]
-    reasons = [f"{code}: {error}" for code, error in broken.select("error_code", "error").iter_rows()]
-    return vectors, files, reasons
+    return vectors, files, _reasons(broken)
+
+
+def _reasons(broken: pl.DataFrame) -> list[str]:
+    return [f"{code}: {error}" for code, error in broken.select("error_code", "error").iter_rows()]

@@ -43,6 +43,8 @@ class SearchMethods(Accessors):
         if Path(path).is_dir():
             raise ValueError(f"img_path={path!r} is a folder: feature_vectors() takes those")
         vectors, files, broken = vectors_of([path], self._model_settings(model_path, d))
+        if len(files) + len(broken) > 1:
+            raise ValueError(f"img_path={path!r} is a folder: feature_vectors() takes those")
         if not files:
             raise ValueError(f"img_path={path!r}: {broken[0]}")
         return vectors, path

@@ -17,6 +17,7 @@ from fastdup_dagster.constants import CONFIG_JSON
 from fastdup_dagster.names import raw_name, shown_name
 from fastdup_dagster.outputs import Outputs
 from fastdup_dagster.run_settings import RunSettings
+from fastdup_dagster.sources.locations import is_remote, place_of
 from fastdup_dagster.storage import TableStore, write_atomically
 
 KEY = "run/all"
@@ -137,13 +138,16 @@ class SavedRun:
         given: InputDir | None = self._config["input_dir"]
         return None if given is None else spelled(given, self._config["input_path"])
 
-    def shown_name(self, filename: str, path: bytes) -> str:
-        """The name of a file in results: a path that opens, spelled as the input was.
+    def shown_name(self, filename: str, uri: str) -> str:
+        """The name of a file in results: a path that opens, spelled as the input was; a remote one as people write it.
 
         Args:
             filename: as in the manifest.
-            path: absolute.
+            uri: as in the manifest.
         """
+        path = place_of(uri)
+        if is_remote(uri):
+            return shown_name(path)
         given = self._config["input_dir"]
         if given is None and self.is_precomputed:
             return shown_name(os.fsencode(raw_name(filename)))

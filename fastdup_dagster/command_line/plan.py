@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings, readable
 from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
-from fastdup_dagster.sources.locations import is_remote
+from fastdup_dagster.sources.locations import is_remote, is_remote_list, joined, location, remote_base
+from fastdup_dagster.sources.s3 import holds_anything
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
 from fastdup_dagster.stages.image_manifest import list_images
@@ -89,12 +90,17 @@ class Plan:
 
 
 def resolve_entry(
-    path: Path, name: str, wanted: Sequence[str], changes: Mapping[str, Any], out: str | Path | None, replace: bool
+    path: str | Path,
+    name: str,
+    wanted: Sequence[str],
+    changes: Mapping[str, Any],
+    out: str | Path | None,
+    replace: bool,
 ) -> tuple[DatasetEntry, list[str]]:
     """The entry for a data set, and which of its splits to run.
 
     Args:
-        path: a folder, or a list file.
+        path: a folder, or a list file; as text, a prefix or list file in an object store.
         name: of the data set.
         wanted: splits to run; all if empty. One that is no usual name of a split is looked for as a sub-folder.
         changes: settings to change; they go into the entry, over what it says already.
@@ -105,10 +111,7 @@ def resolve_entry(
         DatasetsError: saying what to do.
     """
     _check_called(name, path)
-    path = path.absolute()
-    if not path.exists():
-        raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
-    root = path if path.is_dir() else path.parent
+    path, root = _placed(path)
     known = load_dataset(name) if name in dataset_names() and not replace else None
     if known and _source(known) != path:
         raise DatasetsError(
@@ -132,17 +135,37 @@ def _place(out: str | Path) -> str:
     return str(out) if is_remote(str(out)) else str(Path(out).expanduser().absolute())
 
 
-def _check_called(name: str, path: Path) -> None:
+def default_name(path: str | Path) -> str:
+    """What a data set is called that has no name: as its folder, prefix, bucket or list file."""
+    if isinstance(path, str):
+        place = location(path)
+        last = PurePosixPath(place.key or place.bucket)
+        return last.stem if is_remote_list(path) else last.name
+    return path.absolute().name if path.is_dir() else path.stem
+
+
+def _placed(path: str | Path) -> tuple[str | Path, str | Path]:
+    """A path or location in its one spelling, and the folder or prefix that it is, or is in."""
+    if isinstance(path, str):
+        text = path.rstrip("/")
+        return text, remote_base(text)
+    path = path.absolute()
+    if not path.exists():
+        raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
+    return path, path if path.is_dir() else path.parent
+
+
+def _check_called(name: str, path: str | Path) -> None:
     try:
         check_name("data set", name)
     except DatasetsError as error:
         raise DatasetsError(f"{error}; choose one for {path} with --name") from error
 
 
-def _source(entry: DatasetEntry) -> Path:
+def _source(entry: DatasetEntry) -> str | Path:
     """What a data set was made from: its folder, or the list file that is its only split."""
     whole = entry.splits.get(WHOLE, ".") if len(entry.splits) == 1 else "."
-    return Path(entry.root) / whole
+    return joined(entry.root, whole)
 
 
 def _new_entry(**values: Any) -> DatasetEntry:
@@ -160,22 +183,31 @@ def _called(split: str, splits: Mapping[str, str]) -> str:
     return lower if split not in splits and Path(splits.get(lower, "")).name == split else split
 
 
-def _splits(path: Path, root: Path, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+def _splits(path: str | Path, root: str | Path, wanted: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
     """Splits found now, those asked for by the name of a sub-folder, and known ones that are still there.
 
     The whole folder stands alone: beside its own parts, every image of theirs would be a leak.
     """
-    if not path.is_dir():
-        return {WHOLE: path.name}
+    if path != root:
+        return {WHOLE: PurePosixPath(path).name}
     if WHOLE in wanted:
         if len(set(wanted)) > 1:
             raise DatasetsError(f"--split {WHOLE} is the whole of {path}; it cannot stand beside its parts")
         return {WHOLE: "."}
-    found = {split: folder.relative_to(root).as_posix() for split, folder in find_splits(root).items()}
-    asked = {split: split for split in wanted if _called(split, found) not in found and (root / split).is_dir()}
-    kept = {split: place for split, place in known.items() if split != WHOLE and (root / place).exists()}
+    found = find_splits(root)
+    asked = {split: split for split in wanted if _called(split, found) not in found and _is_folder(joined(root, split))}
+    kept = {split: place for split, place in known.items() if split != WHOLE and _is_there(joined(root, place))}
     parts = {**kept, **asked, **found}
     return {split: place for split, place in parts.items() if split != WHOLE or len(parts) == 1}
+
+
+def _is_folder(place: str | Path) -> bool:
+    return holds_anything(place) if isinstance(place, str) else place.is_dir()
+
+
+def _is_there(place: str | Path) -> bool:
+    # What a list in a bucket is called is taken on trust: reading it says if it is gone.
+    return is_remote_list(place) or holds_anything(place) if isinstance(place, str) else place.exists()
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,8 +280,8 @@ def _make_writable(store: TableStore) -> None:
 
 
 def _notes(entry: DatasetEntry) -> list[str]:
-    root = Path(entry.root)
-    if any((root / place).is_file() for place in entry.splits.values()):  # lists name what is meant
+    root = joined(entry.root, ".")
+    if any(_is_list(joined(root, place)) for place in entry.splits.values()):  # lists name what is meant
         return []
     outside = images_outside(root, list(entry.splits.values()))
     if not outside:
@@ -258,6 +290,10 @@ def _notes(entry: DatasetEntry) -> list[str]:
     return [
         f"{outside:,} images of {root} lie in none of the splits ({names}) and are left out; --split {WHOLE} takes all"
     ]
+
+
+def _is_list(place: str | Path) -> bool:
+    return is_remote_list(place) if isinstance(place, str) else place.is_file()
 
 
 def register_plan(plan: Plan) -> None:

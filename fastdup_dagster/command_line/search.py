@@ -17,7 +17,7 @@ from fastdup_dagster.storage import open_store
 _COLUMNS = {"split": pl.String, "filename": pl.String, "similarity": pl.Float64}
 
 
-def search_work_dir(image: Path, work_dir: Path, k: int, threshold: float | None) -> pl.DataFrame:
+def search_work_dir(image: str | Path, work_dir: Path, k: int, threshold: float | None) -> pl.DataFrame:
     """`split, filename, similarity` of the nearest images of a run of the Python API, most alike first.
 
     Raises:
@@ -32,7 +32,7 @@ def search_work_dir(image: Path, work_dir: Path, k: int, threshold: float | None
 
 
 def search_dataset(
-    image: Path, name: str | None, splits: Sequence[str], k: int, threshold: float | None
+    image: str | Path, name: str | None, splits: Sequence[str], k: int, threshold: float | None
 ) -> pl.DataFrame:
     """`split, filename, similarity` of the nearest images of a data set, most alike first.
 

@@ -10,26 +10,35 @@ from numpy.typing import NDArray
 
 from fastdup_dagster.images.crop import NO_MARGINS, Margins, crop
 from fastdup_dagster.images.decode import ImageError, decode
+from fastdup_dagster.sources.locations import is_remote, location_of
+from fastdup_dagster.sources.object_store import object_store
 from fastdup_dagster.sources.paths import local_path
 
 PREVIEW_QUALITY = 80
 
 
 def read_bytes(uri: str) -> bytes:
-    """The bytes of a file.
+    """The bytes of a file, local or in an object store.
 
     Raises:
         ImageError: MISSING_FILE if it is not there, READ_ERROR if it cannot be read.
     """
     try:
+        if is_remote(uri):
+            place = location_of(uri)
+            return object_store(place.server).get(place)
         with open(local_path(uri), "rb") as file:  # noqa: PTH123 - the path is bytes
             return file.read()
     except FileNotFoundError as error:
-        raise ImageError("MISSING_FILE", f"no such file ({error.strerror})") from error
+        raise ImageError("MISSING_FILE", f"no such file ({_reason(error)})") from error
     except OSError as error:
-        raise ImageError("READ_ERROR", f"{error.strerror}") from error
+        raise ImageError("READ_ERROR", _reason(error)) from error
     except MemoryError as error:
         raise ImageError("READ_ERROR", "not enough memory to read it") from error
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def read_image(uri: str, box: Sequence[float] | None = None, margins: Margins = NO_MARGINS) -> NDArray[np.uint8]:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from fastdup_dagster.sources.base import Entry, NothingFoundError, Source
 from fastdup_dagster.sources.folder import FolderSource
+from fastdup_dagster.sources.locations import is_remote, is_remote_list, location, remote_base
+from fastdup_dagster.sources.object_store import RemoteError
 from fastdup_dagster.sources.path_list import ListSource, read_list_file
 from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, local_path, to_uri
+from fastdup_dagster.sources.s3 import S3Source
 from fastdup_dagster.sources.splits import find_splits, images_outside
 
 __all__ = [
@@ -18,10 +21,13 @@ __all__ = [
     "FolderSource",
     "ListSource",
     "NothingFoundError",
+    "RemoteError",
+    "S3Source",
     "Source",
     "display_name",
     "find_splits",
     "images_outside",
+    "is_remote",
     "local_path",
     "open_source",
     "to_uri",
@@ -31,15 +37,21 @@ __all__ = [
 def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
     """The source for an input: a folder, a text or csv file of paths, or a list of files and folders.
 
+    All of them may be local or in an object store (`s3://bucket/prefix`, `minio://server/bucket/prefix`).
+
     Raises:
         FileNotFoundError: if the folder or list file is not there.
-        NotImplementedError: for a remote location, a video, an archive, or a data set's description.
+        NotImplementedError: for another scheme, a video, an archive, or a data set's description.
+        RemoteError: if a remote list file cannot be read.
         ValueError: for an input of another kind.
     """
     if isinstance(input_dir, (str, Path)):
-        if "://" in str(input_dir) and not str(input_dir).startswith("file://"):
-            raise NotImplementedError(f"input_dir={str(input_dir)!r}: remote locations are not supported yet")
         given = str(input_dir)
+        if is_remote(given):
+            return _remote_source(given)
+        if "://" in given and not given.startswith("file://"):
+            scheme = given.partition(":")[0]
+            raise NotImplementedError(f"input_dir: reading from {scheme}:// is not supported; s3:// and minio:// are")
         path = Path(os.fsdecode(local_path(given)) if given.startswith("file:///") else given).expanduser()
         if path.is_dir():
             return FolderSource(path)
@@ -47,7 +59,17 @@ def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
             return ListSource(read_list_file(path), base=path.resolve().parent, name=str(path))
         raise FileNotFoundError(f"input_dir={str(input_dir)!r}: no such folder or list file")
     if isinstance(input_dir, Sequence):
+        for item in input_dir:
+            if is_remote(item):
+                location(str(item))  # what is refused is refused before anything is read
         return ListSource(
             [os.fsdecode(item) for item in input_dir], base=Path.cwd(), name=f"a list of {len(input_dir)} paths"
         )
     raise ValueError(f"input_dir={input_dir!r}: expected a folder, a list file, or a list of paths")
+
+
+def _remote_source(given: str) -> Source:
+    """A prefix, or a list file as its extension says."""
+    if is_remote_list(given):
+        return ListSource(read_list_file(given), base=remote_base(given), name=given)
+    return S3Source(given)

@@ -20,6 +20,7 @@ class Entry:
         uri: where the bytes are, percent-encoded.
         file_size: bytes, None if the file is not there.
         mtime_ns: modification time in nanoseconds since the epoch.
+        etag: an object store's own token of the content, without its quotes.
     """
 
     filename: str
@@ -28,6 +29,7 @@ class Entry:
     mtime_ns: int | None = None
     error_code: str | None = None
     error: str | None = None
+    etag: str | None = None
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fastdup_dagster.sources.base import Entry
@@ -43,6 +43,34 @@ def _entry(filename: str, path: bytes, size: int | None, mtime_ns: int | None) -
     return Entry(filename, to_uri(path), size, mtime_ns)
 
 
+def left_out_notes(left_out: Mapping[str, int]) -> list[str]:
+    """What a listing left out because of its names; numbers of files by extension."""
+    notes = []
+    compressed = [kind for kind in left_out if is_video_or_archive(kind)]
+    if compressed:
+        counts = ", ".join(f"{left_out[e]} .{e}" for e in sorted(compressed))
+        notes.append(f"left out, because images and archives or videos are not mixed: {counts}")
+    others = {e: n for e, n in left_out.items() if e not in compressed}
+    if others:
+        counts = ", ".join(f"{n} {'.' + e if e else 'without extension'}" for e, n in sorted(others.items()))
+        notes.append(f"not images by their names, left out: {counts}")
+    return notes
+
+
+def refuse_without_images(name: str, left_out: Mapping[str, int]) -> None:
+    """Refuses an input without an image of its own, if archives or videos in it may hold some.
+
+    Raises:
+        NotImplementedError: counting them.
+    """
+    compressed = sorted(kind for kind in left_out if is_video_or_archive(kind))
+    if compressed:
+        counts = ", ".join(f"{left_out[kind]} .{kind}" for kind in compressed)
+        raise NotImplementedError(
+            f"{name} holds no image, but {counts}: videos and archives are not supported yet; unpack them"
+        )
+
+
 class FolderSource:
     """All images below a folder, sorted bytewise by relative path.
 
@@ -65,15 +93,7 @@ class FolderSource:
         notes = [f"folder not listed: {text}" for text in sorted(self._unreadable)]
         if self._same_links:
             notes.append(f"left out, because they lead to folders that another link led to: {self._same_links} links")
-        compressed = [kind for kind in self._left_out if is_video_or_archive(kind)]
-        if compressed:
-            counts = ", ".join(f"{self._left_out[e]} .{e}" for e in sorted(compressed))
-            notes.append(f"left out, because images and archives or videos are not mixed: {counts}")
-        others = {e: n for e, n in self._left_out.items() if e not in compressed}
-        if others:
-            counts = ", ".join(f"{n} {'.' + e if e else 'without extension'}" for e, n in sorted(others.items()))
-            notes.append(f"not images by their names, left out: {counts}")
-        return notes
+        return notes + left_out_notes(self._left_out)
 
     def entries(self) -> Iterator[Entry]:
         """The files in bytewise order of their relative paths.
@@ -87,12 +107,8 @@ class FolderSource:
         found = sorted(self._walk())
         for relative, path, size, mtime_ns in found:
             yield _entry(display_name(relative), path, size, mtime_ns)
-        compressed = sorted(kind for kind in self._left_out if is_video_or_archive(kind))
-        if compressed and not found:
-            counts = ", ".join(f"{self._left_out[kind]} .{kind}" for kind in compressed)
-            raise NotImplementedError(
-                f"{self.name} holds no image, but {counts}: videos and archives are not supported yet; unpack them"
-            )
+        if not found:
+            refuse_without_images(self.name, self._left_out)
 
     def _walk(self) -> Iterator[_Found]:
         """The files in no order. The stack is our own: folders can be nested deeper than Python recurses.

@@ -70,19 +70,20 @@ class ObjectStore:
     """One endpoint with the credentials of this process. Threads may share it.
 
     Args:
-        endpoint: URL of the server; None for that of the AWS settings.
+        server: of `minio://`; empty for the endpoint of the AWS settings.
 
     Raises:
         NoCredentialsError: if the AWS chain finds none.
+        ValueError: for an alias that no variable explains.
     """
 
-    def __init__(self, endpoint: str | None) -> None:
+    def __init__(self, server: str) -> None:
         import boto3  # here, because it is slow to import and most runs are local
         from botocore.exceptions import BotoCoreError
         from botocore.httpsession import URLLib3Session
         from botocore.utils import get_environ_proxies
 
-        self._endpoint = endpoint
+        self._endpoint = endpoint_of(server)
         try:
             self._session = boto3.Session()
             self._credentials = self._session.get_credentials()
@@ -305,26 +306,15 @@ def _retried(once: Callable[[], _Result], what: str, attempts: int) -> _Result:
 
 
 _opening = threading.Lock()
-# What a store is made with: where one of these changes, another store is meant.
-_SETTINGS = (
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL",
-    "AWS_PROFILE",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-)
 
 
 def object_store(server: str) -> ObjectStore:
     """The store behind a server, with the AWS settings as they are now; one for all threads."""
-    settings = tuple(map(os.environ.get, _SETTINGS))
+    settings = frozenset((n, v) for n, v in os.environ.items() if n.startswith(("AWS_", "FASTDUP_MINIO_")))
     with _opening:
-        return _store(server, endpoint_of(server), settings)
+        return _store(server, settings)
 
 
 @lru_cache(maxsize=8)
-def _store(server: str, endpoint: str | None, settings: tuple[str | None, ...]) -> ObjectStore:
-    return ObjectStore(endpoint)
+def _store(server: str, _: frozenset[tuple[str, str]]) -> ObjectStore:
+    return ObjectStore(server)

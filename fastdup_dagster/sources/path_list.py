@@ -1,16 +1,20 @@
-"""Lists of paths: a text or csv file with one a row, or a Python list of files and folders."""
+"""Lists of paths: a text or csv file with one a row, or a Python list of files and folders, local and remote mixed."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.folder import FolderSource, stat_entry
+from fastdup_dagster.sources.locations import Location, is_remote, joined, location, location_of
+from fastdup_dagster.sources.object_store import object_store
 from fastdup_dagster.sources.paths import (
     IMAGE_EXTENSIONS,
     as_bytes,
@@ -19,6 +23,7 @@ from fastdup_dagster.sources.paths import (
     is_video_or_archive,
     local_path,
 )
+from fastdup_dagster.sources.s3 import S3Source, holds_anything, remote_entries
 
 _HEADERS = frozenset({"filename", "img_filename", "file", "path", "filepath", "image", "image_path", "img_path", "uri"})
 _DESCRIPTIONS = {
@@ -26,19 +31,20 @@ _DESCRIPTIONS = {
     "yml": "YOLO data set descriptions",
     "json": "COCO annotations",
 }
-_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
+_SCHEME = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ListSource:
     """Named files in the order given, whatever their extension; a folder among them is listed recursively.
 
     Args:
-        paths: files and folders; a relative one is taken from `base`.
-        base: folder that relative paths start at.
+        paths: files and folders; a relative one is taken from `base`. One in an object store is a folder if it ends
+            with a slash, or if there is no such object, but some below it.
+        base: folder, or prefix in an object store, that relative paths start at.
         name: what a person calls this input.
     """
 
-    def __init__(self, paths: Sequence[str], base: Path, name: str) -> None:
+    def __init__(self, paths: Sequence[str], base: str | Path, name: str) -> None:
         self._paths = paths
         self._base = base
         self.name = name
@@ -55,44 +61,82 @@ class ListSource:
         """The files in the order of the list, each once.
 
         Raises:
-            NotImplementedError: for a remote location, a video or an archive, naming the row.
+            NotImplementedError: for another scheme, a video or an archive, naming the row.
+            RemoteError: if an object store cannot be asked.
         """
         self._repeated = 0
         self._notes.clear()
         seen: set[str] = set()
-        for given in self._paths:
-            for entry in self._expand(given):
-                if entry.uri in seen:
-                    self._repeated += 1
-                    continue
-                seen.add(entry.uri)
-                yield entry
+        for entry in self._expanded():
+            if entry.uri in seen:
+                self._repeated += 1
+                continue
+            seen.add(entry.uri)
+            yield entry
+
+    def _expanded(self) -> Iterator[Entry]:
+        """Rows that name objects are asked for together, as far as they stand one after another."""
+        for remote, rows in itertools.groupby(self._paths, key=self._is_remote):
+            if remote:
+                yield from self._objects(rows)
+            else:
+                for given in rows:
+                    yield from self._expand(given)
+
+    def _is_remote(self, given: str) -> bool:
+        """Whether a row is in an object store. What it looks like counts only if there is no file of just that name."""
+        if is_remote(self._base):
+            return not given.startswith("file:///")
+        return is_remote(given) and not os.path.lexists(as_bytes(self._base / Path(given)))
+
+    def _objects(self, rows: Iterable[str]) -> Iterator[Entry]:
+        places = ((given, location(str(joined(self._base, given)))) for given in rows)
+        for folder, group in itertools.groupby(places, key=lambda row: row[1].key == row[1].folder.key):
+            if folder:
+                for given, place in group:
+                    yield from self._below(display_name(os.fsencode(given)), S3Source(place.text))
+                continue
+            for entry in remote_entries(self._refused_if_compressed(group)):
+                place = location_of(entry.uri)
+                lost = entry.error_code == "MISSING_FILE" and not extension(os.fsencode(place.key))
+                if lost and holds_anything(place.text):
+                    yield from self._below(entry.filename, S3Source(place.text))
+                else:
+                    yield entry
 
     def _expand(self, given: str) -> Iterator[Entry]:
         path = self._located(given)
-        if not os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
-            if is_video_or_archive(extension(path)):
-                raise NotImplementedError(
-                    f"{self.name}: {given!r} is a video or an archive; they are not supported yet: unpack it"
-                )
-            yield stat_entry(display_name(os.fsencode(given)), path)
+        if os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
+            yield from self._below(display_name(os.fsencode(given)), FolderSource(Path(os.fsdecode(path))))
             return
-        folder = FolderSource(Path(os.fsdecode(path)))
-        prefix = display_name(os.fsencode(given).rstrip(b"/"))
+        self._refuse_compressed(given, path)
+        yield stat_entry(display_name(os.fsencode(given)), path)
+
+    def _below(self, name: str, folder: FolderSource | S3Source) -> Iterator[Entry]:
+        prefix = name.rstrip("/")
         for entry in folder.entries():
-            yield Entry(
-                f"{prefix}/{entry.filename}", entry.uri, entry.file_size, entry.mtime_ns, entry.error_code, entry.error
-            )
+            yield replace(entry, filename=f"{prefix}/{entry.filename}")
         self._notes += folder.notes
 
+    def _refused_if_compressed(self, rows: Iterable[tuple[str, Location]]) -> Iterator[tuple[str, str]]:
+        for given, place in rows:
+            self._refuse_compressed(given, os.fsencode(place.key))
+            yield display_name(os.fsencode(given)), place.text
+
+    def _refuse_compressed(self, given: str, path: bytes) -> None:
+        if is_video_or_archive(extension(path)):
+            raise NotImplementedError(
+                f"{self.name}: {given!r} is a video or an archive; they are not supported yet: unpack it"
+            )
+
     def _located(self, given: str) -> bytes:
-        """The path of a row. What a row looks like counts only if there is no file of just that name."""
+        """The path of a row that is in no object store."""
         if given.startswith("file:///"):
             return local_path(given)
-        path = as_bytes(self._base / given)
+        path = as_bytes(self._base / Path(given))
         if os.path.lexists(path):
             return path
-        if _REMOTE.match(given):
+        if _SCHEME.match(given):
             scheme = given.partition(":")[0]
             raise NotImplementedError(f"{self.name}: {given!r}: reading from {scheme}:// is not supported yet")
         if given.startswith("~"):
@@ -100,14 +144,15 @@ class ListSource:
         return path
 
 
-def read_list_file(path: Path) -> list[str]:
-    """The paths that a text or csv file names, one a row, with or without a header.
+def read_list_file(path: str | Path) -> list[str]:
+    """The paths that a text or csv file names, one a row, with or without a header; the file may be remote.
 
     A `.csv` is read as csv: its path column is the one with a known header, else the first. A row that names
     a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
 
     Raises:
         NotImplementedError: for a video, an archive, or a data set's description.
+        OSError: if it cannot be read.
         ValueError: if the file names no path, or is not text.
     """
     kind = extension(os.fsencode(path))
@@ -116,15 +161,19 @@ def read_list_file(path: Path) -> list[str]:
     if is_video_or_archive(kind) or kind in _DESCRIPTIONS:
         what = _DESCRIPTIONS.get(kind, "videos and archives")
         raise NotImplementedError(f"{path}: {what} are not supported yet; give a folder of images, or a list of files")
-    data = path.read_bytes()
+    if isinstance(path, str):
+        place = location(path)
+        data = object_store(place.server).get(place)
+    else:
+        data = path.read_bytes()
     if b"\0" in data:
         raise ValueError(f"list file {path}: not a text file; expected one path a row")
     # str.splitlines would also cut at characters that names may hold.
     text = data.decode("utf-8", "surrogateescape").lstrip("\ufeff").replace("\r\n", "\n")
     rows = [line for line in text.split("\n") if line.strip()]
-    if path.suffix.lower() == ".csv":
+    if kind == "csv":
         try:
-            rows = _csv_column(text, rows, path.resolve().parent)
+            rows = _csv_column(text, rows, None if isinstance(path, str) else path.resolve().parent)
         except csv.Error as error:
             raise ValueError(f"list file {path}: {error}") from error
     elif rows and rows[0].strip().lower() in _HEADERS:
@@ -134,7 +183,7 @@ def read_list_file(path: Path) -> list[str]:
     return rows
 
 
-def _csv_column(text: str, lines: list[str], base: Path) -> list[str]:
+def _csv_column(text: str, lines: list[str], base: Path | None) -> list[str]:
     reader = csv.reader(io.StringIO(text, newline=""))
     records = [record for record in reader if len(record) > 1 or (record and record[0].strip())]
     header = [cell.strip().lower() for cell in records[0]] if records else []
@@ -144,7 +193,7 @@ def _csv_column(text: str, lines: list[str], base: Path) -> list[str]:
     one_a_line = len(records) == len(lines)
     return [
         # Path.exists raises on a row that is too long to be a name.
-        line if one_a_line and len(record) > 1 and os.path.exists(base / line) else record[0]  # noqa: PTH110
+        line if base and one_a_line and len(record) > 1 and os.path.exists(base / line) else record[0]  # noqa: PTH110
         for record, line in zip(records, lines if one_a_line else [""] * len(records), strict=True)
         if record[0]
     ]

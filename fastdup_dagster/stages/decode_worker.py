@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,8 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.reuse import ReusableRows
 
+Reader = Callable[[str], bytes]
+
 # Images a call of the model. More is not faster on a CPU and costs memory (measured).
 BATCH = 6
 CHUNK = 36
@@ -52,22 +54,30 @@ class Task:
     uri: str
     tables: frozenset[str]
     box: tuple[float, ...] | None = None
+    file_size: int | None = None
 
 
-def chunked(tasks: list[Task]) -> Iterator[list[Task]]:
-    """Chunks of about `CHUNK` tasks; crops of one image are never parted, so that it is decoded once."""
-    if not any(task.box for task in tasks):
+def chunked(tasks: list[Task], most_bytes: int | None = None) -> Iterator[list[Task]]:
+    """Chunks of about `CHUNK` tasks; crops of one image are never parted, so that it is decoded once.
+
+    Args:
+        tasks: all of a pass.
+        most_bytes: a chunk ends, too, where its files come to so much.
+    """
+    if most_bytes is None and not any(task.box for task in tasks):
         yield from (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
         return
     by_image: dict[str, list[Task]] = {}
     for task in tasks:
         by_image.setdefault(task.uri, []).append(task)
     chunk: list[Task] = []
+    size = 0
     for crops in by_image.values():
         chunk += crops
-        if len(chunk) >= CHUNK:
+        size += crops[0].file_size or 0
+        if len(chunk) >= CHUNK or (most_bytes is not None and size >= most_bytes):
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -101,15 +111,16 @@ class ChunkRows:
 class _File:
     """One file, read when first asked for, and decoded at full size once for all crops of it."""
 
-    def __init__(self, uri: str, max_pixels: int, min_side: int) -> None:
+    def __init__(self, uri: str, read: Reader, max_pixels: int, min_side: int) -> None:
         self._uri = uri
+        self._read = read
         self._max_pixels = max_pixels
         self._min_side = min_side
 
     @cached_property
     def data(self) -> bytes:
         """The bytes."""
-        return read_bytes(self._uri)
+        return self._read(self._uri)
 
     @cached_property
     def content_hash(self) -> str:
@@ -156,12 +167,20 @@ class DecodeWorker:
         settings: what to compute.
         model: gives the feature vectors.
         known: per table to make, the rows that may be reused.
+        read: gives the bytes of a URI.
     """
 
-    def __init__(self, settings: Settings, model: EmbeddingModel, known: Mapping[str, ReusableRows]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: EmbeddingModel,
+        known: Mapping[str, ReusableRows],
+        read: Reader = read_bytes,
+    ) -> None:
         self._settings = settings
         self._model = model
         self._known = known
+        self._read = read
         self._margins = Margins.of(settings)
         # Which position computes the row of these bytes; `setdefault` is atomic, so threads need no lock.
         self._owners: dict[tuple[str, str], int] = {}
@@ -171,7 +190,7 @@ class DecodeWorker:
         result = ChunkRows.of(len(tasks), self._known)
         batch = _Batch(self._model.side)
         for uri, crops in itertools.groupby(tasks, key=lambda task: task.uri):
-            file = _File(uri, self._settings.max_pixels, decode_side(self._model))
+            file = _File(uri, self._read, self._settings.max_pixels, decode_side(self._model))
             for task in crops:
                 try:
                     self._one(task, file, batch, result)

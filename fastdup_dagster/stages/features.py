@@ -29,6 +29,7 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked, decode_side
+from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree, write_parquet
 
@@ -174,9 +175,11 @@ def compute_features(
     failed = manifest["error_code"].is_not_null().to_numpy()
     tasks = [task for task in _tasks(manifest, plans) if not failed[task.position]]
     reused = len(manifest) - len(tasks) - int(failed.sum())
-    worker = DecodeWorker(settings, model, {name: plan.rows for name, plan in plans.items()})
+    known = {name: plan.rows for name, plan in plans.items()}
     try:
-        counts = _run(tasks, worker, plans, settings.threads, progress)
+        with remote_reader(tasks, settings.threads) as (read, most_bytes):
+            worker = DecodeWorker(settings, model, known, read)
+            counts = _run(tasks, chunked(tasks, most_bytes), worker, plans, settings.threads, progress)
     finally:
         for plan in plans.values():
             plan.flush()
@@ -238,10 +241,11 @@ def _plan(
 
 
 def _tasks(manifest: pl.DataFrame, plans: dict[str, _TablePlan]) -> Iterator[Task]:
-    for position, (index, uri, box) in enumerate(manifest.select("index", "uri", "box").iter_rows()):
+    columns = manifest.select("index", "uri", "box", "file_size")
+    for position, (index, uri, box, size) in enumerate(columns.iter_rows()):
         missing = frozenset(name for name, plan in plans.items() if plan.file[position] == NOWHERE)
         if missing:
-            yield Task(position, index, uri, missing, None if box is None else tuple(box))
+            yield Task(position, index, uri, missing, None if box is None else tuple(box), size)
 
 
 @dataclass
@@ -253,13 +257,17 @@ class _Counts:
 
 
 def _run(
-    tasks: list[Task], worker: DecodeWorker, plans: dict[str, _TablePlan], threads: int, progress: Progress | None
+    tasks: list[Task],
+    chunks: Iterator[list[Task]],
+    worker: DecodeWorker,
+    plans: dict[str, _TablePlan],
+    threads: int,
+    progress: Progress | None,
 ) -> _Counts:
     """Keeps every worker busy with at most two chunks each in flight; results are taken in order."""
     counts = _Counts()
     done = 0
     started = flushed = time.monotonic()
-    chunks = chunked(tasks)
     with opencv_alone(), ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         running: deque[Future[ChunkRows]] = deque(
             pool.submit(worker, chunk) for chunk in itertools.islice(chunks, 2 * threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -15,6 +16,7 @@ from fastdup_dagster.sources import IMAGE_EXTENSIONS, Entry, NothingFoundError, 
 from fastdup_dagster.storage import table_digest
 
 MANIFEST_SETTINGS = ("find_regex", "min_file_size", "num_images", "min_offset", "max_offset", "bounding_box")
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ def list_all(source: Source, settings: Settings, split: str | None = None) -> Li
         NothingFoundError: if there is nothing to list, saying where and for which extensions it looked.
     """
     notes: list[str] = []
-    entries = list(_selected(source.entries(), settings, notes))
-    if not entries:
+    selected = enumerate(_selected(source.entries(), settings, notes))
+    # Block by block: a listing of millions is never held as objects, only as columns.
+    frames = [entries_frame(block, split) for block in iter(lambda: list(itertools.islice(selected, _BLOCK)), [])]
+    if not frames:
         wanted = ", ".join(sorted(IMAGE_EXTENSIONS))
         why = "; ".join(notes + source.notes)
         raise NothingFoundError(f"no images found in {source.name} (looked for {wanted}){'; ' + why if why else ''}")
-    return Listing(entries_frame(list(enumerate(entries)), split), source.notes + notes)
+    return Listing(pl.concat(frames, rechunk=True), source.notes + notes)
 
 
 def sliced(frame: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, list[str]]:
@@ -126,7 +130,7 @@ def entries_frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.Dat
             "mtime": pl.Series([entry.mtime_ns for _, entry in indexed], dtype=pl.Int64),
             **columns,
         },
-        schema_overrides={"error_code": pl.String, "error": pl.String, "file_size": pl.Int64},
+        schema_overrides={"error_code": pl.String, "error": pl.String, "etag": pl.String, "file_size": pl.Int64},
     )
     return IMAGE_MANIFEST.frame(
         frame.with_columns(

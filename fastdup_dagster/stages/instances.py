@@ -19,7 +19,8 @@ from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.names import spellings
 from fastdup_dagster.schemas import ANNOTATIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import Entry, NothingFoundError, display_name, to_uri
+from fastdup_dagster.sources import Entry, NothingFoundError, display_name, is_remote
+from fastdup_dagster.sources.locations import place_in, uri_in
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
 from fastdup_dagster.stages.named_source import NamedSource
@@ -89,7 +90,7 @@ def instances(
 
 
 def precomputed_instances(
-    annotations: Annotations, base: Path, settings: Settings, subset: Sequence[str] | None
+    annotations: Annotations, base: str | Path, settings: Settings, subset: Sequence[str] | None
 ) -> Instances:
     """One instance per annotation row, without a look at the files.
 
@@ -98,7 +99,7 @@ def precomputed_instances(
         ValueError: for a name of `subset` that is not annotated.
     """
     names = [_meant(base, name) for name in annotations.filenames]
-    entries = [Entry(display_name(os.fsencode(name)), to_uri(as_bytes(base / name))) for name in names]
+    entries = [Entry(display_name(os.fsencode(name)), uri_in(base, name)) for name in names]
     frame = entries_frame(list(enumerate(entries)), None)
     taken = pl.Series([bool(re.search(settings.find_regex, name)) for name in names])
     skipped = len(taken) - int(taken.sum())
@@ -106,8 +107,8 @@ def precomputed_instances(
     if annotations.boxes is not None:
         frame = _with_boxes(frame, list(annotations.boxes), frame["index"])
     if subset is not None:
-        paths = [as_bytes(base / name) for name in names]
-        wanted = {name: {as_bytes(base / _meant(base, name)), as_bytes(base / name)} for name in subset}
+        paths = [place_in(base, name) for name in names]
+        wanted = {name: {place_in(base, _meant(base, name)), place_in(base, name)} for name in subset}
         _refuse_unknown([name for name, meant in wanted.items() if not meant & set(paths)])
         every = set().union(*wanted.values())
         taken &= pl.Series([path in every for path in paths])
@@ -119,8 +120,10 @@ def precomputed_instances(
     return Instances(made.manifest, made.annotations, unmatched + notes + annotations.notes)
 
 
-def _meant(base: Path, name: str) -> str:
+def _meant(base: str | Path, name: str) -> str:
     """The name of a file relative to `base`, or absolute, that an annotation means; the file need not exist."""
+    if isinstance(base, str) or is_remote(name):
+        return name
     possible = spellings(name)
     if len(possible) > 1:  # only a name with a backslash can mean two files
         name = next((spelling for spelling in possible if os.path.exists(base / spelling)), name)  # noqa: PTH110 any bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,9 @@ from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import OwnFiles
 from fastdup_dagster.sources import Entry, Source, display_name, local_path
 from fastdup_dagster.sources.folder import stat_entry
+from fastdup_dagster.sources.locations import is_remote, joined, place_in, place_of
 from fastdup_dagster.sources.paths import as_bytes
+from fastdup_dagster.sources.s3 import remote_entries
 
 
 class NamedSource:
@@ -19,28 +22,30 @@ class NamedSource:
 
     Args:
         source: what is listed.
-        base: folder that relative names start at.
+        base: folder, or prefix in an object store, that relative names start at.
         more: names of annotated files; those that the source does not have are listed after it.
-        inputs: the files and folders that the source lists, absolute: names may be relative to any of these folders,
-            and a file that is named here, or in `more`, is input whoever wrote it.
+        inputs: the files, folders and prefixes that the source lists, absolute: names may be relative to any of these
+            folders, and a file that is named here, or in `more`, is input whoever wrote it.
         work_dir: folder of results, which are no input even if it lies inside a listed folder.
     """
 
     def __init__(
         self,
         source: Source,
-        base: Path,
+        base: str | Path,
         more: Sequence[str] = (),
-        inputs: Sequence[Path] = (),
+        inputs: Sequence[str | Path] = (),
         work_dir: Path | None = None,
     ) -> None:
         self._source = source
         self._more = more
-        folders = [path for path in inputs if path.is_dir()]
-        files = [path for path in inputs if not path.is_dir()]
+        prefixes = [place for place in inputs if isinstance(place, str)]
+        paths = [place for place in inputs if isinstance(place, Path)]
+        folders = [path for path in paths if path.is_dir()]
+        files = [path for path in paths if not path.is_dir()]
         self._listed = [as_bytes(folder).rstrip(b"/") + b"/" for folder in folders]
         self._named = {as_bytes(path) for path in files}
-        self._bases = list(dict.fromkeys([base, *folders, *_common_folder(files)]))
+        self._bases = list(dict.fromkeys([base, *folders, *prefixes, *_common_folder(files)]))
         self._alone = {path.name: as_bytes(path) for path in files}
         for name in {name for name, times in Counter(path.name for path in files).items() if times > 1}:
             del self._alone[name]
@@ -48,6 +53,7 @@ class NamedSource:
         self._below: dict[bytes, bool] = {}
         self._own = OwnFiles()
         self._left_out = 0
+        # Places are spelled as `place_in` does it: absolute paths, and locations in object stores.
         self._by_path: dict[bytes, str] = {}
         self._names: set[str] = set()
         self.missing: list[str] = []
@@ -60,8 +66,8 @@ class NamedSource:
         return self._source.notes + own
 
     @property
-    def bases(self) -> list[Path]:
-        """The folders that relative names start at."""
+    def bases(self) -> Sequence[str | Path]:
+        """The folders and prefixes that relative names start at."""
         return self._bases
 
     def entries(self) -> Iterator[Entry]:
@@ -69,13 +75,12 @@ class NamedSource:
         self._left_out = 0
         self.missing.clear()
         for entry in self._source.entries():
-            if self._is_result(local_path(entry.uri)):
+            if not is_remote(entry.uri) and self._is_result(local_path(entry.uri)):
                 self._left_out += 1
             else:
                 yield self._noted(entry)
-        for name in self._more:
-            if self.resolve(name) is None:
-                entry = self._further(name)
+        for name, entry in self._further():
+            if self.resolve(name) is None:  # not a name for the same file as one before it
                 if entry.error_code == "MISSING_FILE":
                     self.missing.append(name)
                 yield self._noted(entry)
@@ -98,13 +103,27 @@ class NamedSource:
             return known
         return name if name in self._names else self._by_path.get(self._alone.get(name, b""))
 
-    def _entry(self, name: str, base: Path) -> str | None:
-        paths = (as_bytes(base / spelling) for spelling in spellings(name))
+    def _entry(self, name: str, base: str | Path) -> str | None:
+        paths = (place_in(base, spelling) for spelling in spellings(name))
         return next((self._by_path[path] for path in paths if path in self._by_path), None)
 
-    def _further(self, name: str) -> Entry:
-        """The entry of a file that the source does not list."""
-        possible = [(spelling, base) for spelling in spellings(name) for base in [*self._bases, Path.cwd()]]
+    def _further(self) -> Iterator[tuple[str, Entry]]:
+        """The entries of named files that the source does not list; remote ones are asked for together."""
+        unlisted = (name for name in self._more if self.resolve(name) is None)
+        for remote, names in itertools.groupby(unlisted, key=self._is_remote):
+            if remote:
+                first, second = itertools.tee(names)
+                base = self._bases[0]
+                yield from zip(first, remote_entries((_normal(n), str(joined(base, n))) for n in second), strict=True)
+            else:
+                yield from ((name, self._local(name)) for name in names)
+
+    def _is_remote(self, name: str) -> bool:
+        return is_remote(joined(self._bases[0], name)) and not name.startswith("/")
+
+    def _local(self, name: str) -> Entry:
+        folders = [base for base in self._bases if isinstance(base, Path)]
+        possible = [(spelling, base) for spelling in spellings(name) for base in [*folders, Path.cwd()]]
         spelling, base = next((p for p in possible if os.path.exists(p[1] / p[0])), possible[0])  # noqa: PTH110 any bytes
         return stat_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
 
@@ -123,9 +142,13 @@ class NamedSource:
         return self._work_dir is not None and (os.path.realpath(folder) + b"/").startswith(self._work_dir)
 
     def _noted(self, entry: Entry) -> Entry:
-        self._by_path.setdefault(local_path(entry.uri), entry.filename)
+        self._by_path.setdefault(place_of(entry.uri), entry.filename)
         self._names.add(entry.filename)
         return entry
+
+
+def _normal(name: str) -> str:
+    return display_name(os.fsencode(name if is_remote(name) else os.path.normpath(name)))
 
 
 def _common_folder(files: Sequence[Path]) -> list[Path]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from fastdup_dagster.sources.paths import local_path
+from fastdup_dagster.images import ImageError, read_bytes
 from fastdup_dagster.stages.pages import IMAGE_FOLDER
 from fastdup_dagster.stages.pictures import Picture
 
@@ -59,7 +58,7 @@ def _copy(picture: Picture, folder: Path) -> str:
     short = stem.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
     name = f"{picture.index}_{short}{end}"
     try:
-        shutil.copyfile(local_path(picture.uri), str(folder / IMAGE_FOLDER / name).encode())
-    except (OSError, ValueError):
+        (folder / IMAGE_FOLDER / name).write_bytes(read_bytes(picture.uri))
+    except (ImageError, OSError, ValueError):
         return ""
     return f"{IMAGE_FOLDER}/{name}"

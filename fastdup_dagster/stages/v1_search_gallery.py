@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +14,7 @@ import polars as pl
 
 from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import record_page
+from fastdup_dagster.sources.locations import is_remote, location, place_of, uri_in
 from fastdup_dagster.sources.paths import as_bytes, to_uri
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.v1_gallery import GalleryRequest, labels_of, relabelled, write_gallery
@@ -87,7 +88,7 @@ def create_duplicates_gallery(
     return page
 
 
-def _write(frame: pd.DataFrame, roots: list[Path], options: GalleryOptions) -> list[Path]:
+def _write(frame: pd.DataFrame, roots: list[str | Path], options: GalleryOptions) -> list[Path]:
     rows, pictures = _numbered(frame, roots)
     labels = labels_of(pictures, options)
     pictures = relabelled(pictures, labels)
@@ -95,7 +96,7 @@ def _write(frame: pd.DataFrame, roots: list[Path], options: GalleryOptions) -> l
     chosen = duplicate_rows(rows, labels, part, options, order_ends=False)
     build = functools.partial(pair_items, edges=None, tags=("from", "to"))
     words = search_words(part, options)
-    title = next(iter(roots), Path.cwd()).absolute().name
+    title = PurePosixPath(next(iter(roots), Path.cwd())).name
     request = GalleryRequest("duplicates", "Search results", title, chosen, ("from", "to"), build, words)
     return write_gallery(request, lambda ids: {i: pictures[i] for i in ids}, options, threads=os.cpu_count() or 1)
 
@@ -132,12 +133,13 @@ def _named(frame: pd.DataFrame, work_dir: str | Path | None) -> pd.DataFrame:
             return str(value)
         if value not in uris:
             raise ValueError(f"df holds {value!r}: no such id in work_dir={str(work_dir)!r}")
-        return uris[value]
+        uri = uris[value]
+        return os.fsdecode(place_of(uri)) if is_remote(uri) else uri
 
     return frame.assign(**{column: frame[column].map(name) for column in _COLUMNS[:2]})
 
 
-def _numbered(frame: pd.DataFrame, roots: list[Path]) -> tuple[pd.DataFrame, dict[int, Picture]]:
+def _numbered(frame: pd.DataFrame, roots: list[str | Path]) -> tuple[pd.DataFrame, dict[int, Picture]]:
     """The pairs with a number for each file, and the picture of each number."""
     uris: dict[str, int] = {}
     pictures: dict[int, Picture] = {}
@@ -151,17 +153,22 @@ def _numbered(frame: pd.DataFrame, roots: list[Path]) -> tuple[pd.DataFrame, dic
     return frame.assign(**ends), pictures
 
 
-def _uri(name: str, roots: Iterable[Path]) -> str:
+def _uri(name: str, roots: Sequence[str | Path]) -> str:
+    if is_remote(name):
+        return location(name).uri
     if "://" in name:
         return name
-    places = (*roots, Path.cwd())
+    local = [root for root in roots if isinstance(root, Path)]
+    if not local and (prefix := next(iter(roots), None)) is not None:
+        return uri_in(prefix, name)
+    places = (*local, Path.cwd())
     candidates = [os.fsencode(root / spelling) for spelling in spellings(name) for root in places]
     found = next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110 bytes
     return to_uri(as_bytes(os.fsdecode(found)))
 
 
-def _roots(input_dir: Any) -> list[Path]:
+def _roots(input_dir: Any) -> list[str | Path]:
     several = [] if input_dir is None else [input_dir] if isinstance(input_dir, str | Path) else input_dir
     if not isinstance(several, Sequence) or not all(isinstance(root, str | Path) for root in several):
         raise TypeError(f"input_dir={input_dir!r}: expected a folder, or a list of them")
-    return [Path(root).expanduser().absolute() for root in several]
+    return [str(root) if is_remote(root) else Path(root).expanduser().absolute() for root in several]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from faulty_proxy import FAULTS, faulty_proxy
 
 from fastdup_dagster.s3.store import S3TableStore
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, KNN_GRAPH
@@ -21,7 +22,6 @@ from fastdup_dagster.sources.object_store import (
     RemoteError,
 )
 from fastdup_dagster.storage import BusyError, TableStore, open_store, table_digest
-from tests.faulty_proxy import FAULTS, faulty_proxy
 
 
 def edges(count: int = 4) -> pl.DataFrame:

@@ -17,14 +17,14 @@ def write(folder: Path, *paths: str) -> None:
 
 def test_sub_folders_called_like_splits_are_found_in_order_of_their_names(tmp_path: Path) -> None:
     write(tmp_path, "val/a.jpg", "train/b.jpg", "Test/c.jpg", "other/d.jpg", "validation.txt")
-    assert find_splits(tmp_path) == {"test": tmp_path / "Test", "train": tmp_path / "train", "val": tmp_path / "val"}
+    assert find_splits(tmp_path) == {"test": "Test", "train": "train", "val": "val"}
     assert list(find_splits(tmp_path)) == ["test", "train", "val"]
 
 
 def test_splits_below_a_folder_called_images_are_found(tmp_path: Path) -> None:
     write(tmp_path, "images/train/a.jpg", "images/val/b.jpg", "labels/train/a.txt")
     assert list(find_splits(tmp_path)) == ["train", "val"]
-    assert find_splits(tmp_path)["val"] == tmp_path / "images" / "val"
+    assert find_splits(tmp_path)["val"] == "images/val"
 
 
 def test_splits_of_the_root_go_before_those_of_images(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_splits_of_the_root_go_before_those_of_images(tmp_path: Path) -> None:
 
 def test_a_folder_without_such_names_is_one_split(tmp_path: Path) -> None:
     write(tmp_path, "cats/a.jpg", "trains/b.jpg", "train.jpg")
-    assert find_splits(tmp_path) == {"all": tmp_path}
+    assert find_splits(tmp_path) == {"all": "."}
 
 
 def test_two_folders_that_differ_in_case_alone_are_refused_by_name(tmp_path: Path) -> None:

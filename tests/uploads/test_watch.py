@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -271,4 +270,4 @@ def test_a_split_whose_folder_went_away_waits(local, old) -> None:
     local.look()
     shutil.rmtree(Path(local.root) / "train")
     assert local.looked() == []
-    assert not os.path.exists(Path(local.root) / "train")
+    assert not (Path(local.root) / "train").exists()

@@ -233,19 +233,11 @@ def test_caption_and_remote_places_say_what_is_missing(finished: Fastdup) -> Non
         finished.feature_vector("s3://bucket/a.jpg")
 
 
-def test_a_bucket_is_asked_for_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    moto = pytest.importorskip("moto", reason="moto stands in for S3")
-    boto3 = pytest.importorskip("boto3")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with moto.mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="pictures")
-        client.put_object(Bucket="pictures", Key="cats/1.jpg", Body=b"x")
-        answers = {
-            f: Fastdup.s3_folder_exists_and_not_empty(f"s3://pictures/{f}") for f in ("cats", "cats/", "cat", "", "x")
-        }
+def test_a_bucket_is_asked_for_one_object(s3_server: Any) -> None:
+    bucket = s3_server.bucket(**{"cats/1.jpg": b"x"})
+    answers = {
+        f: Fastdup.s3_folder_exists_and_not_empty(f"s3://{bucket}/{f}") for f in ("cats", "cats/", "cat", "", "x")
+    }
     assert answers == {"cats": True, "cats/": True, "cat": False, "": True, "x": False}
     with pytest.raises(ValueError, match="http://x"):
         Fastdup.s3_folder_exists_and_not_empty("http://x")
