@@ -25,8 +25,8 @@ from fastdup_dagster.uploads.watch import Budget, Finished, Look, State
 RUNNING = "FASTDUP_SENSORS"
 LAUNCHES = "FASTDUP_UPLOADS_LAUNCH"
 QUEUE = "FASTDUP_UPLOADS_QUEUE"
+SECONDS = "FASTDUP_UPLOADS_SECONDS"
 _LAUNCHED = ("image_manifest", "split")
-_SECONDS_BETWEEN = 30
 _RECEIVES = 20
 
 
@@ -54,6 +54,13 @@ def follows_by_itself() -> bool:
     return said == "image_manifest"
 
 
+def _seconds_between() -> int:
+    text = os.environ.get(SECONDS, "30")
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{SECONDS}={text!r}: expected the seconds between two looks, 30 for example")
+    return int(text)
+
+
 def upload_sensors() -> list[dg.SensorDefinition]:
     """The sensors, with the job that the environment chooses.
 
@@ -61,12 +68,13 @@ def upload_sensors() -> list[dg.SensorDefinition]:
         ValueError: if the environment asks for what there is not.
     """
     job = list_split if follows_by_itself() else analyse_split
+    seconds = _seconds_between()
     status = dg.DefaultSensorStatus.RUNNING if running() else dg.DefaultSensorStatus.STOPPED
 
     @dg.sensor(
         name="new_uploads",
         job=job,
-        minimum_interval_seconds=_SECONDS_BETWEEN,
+        minimum_interval_seconds=seconds,
         default_status=status,
         description="Launches a split when an upload into its folder or prefix is finished: by a marker, or settled.",
     )
@@ -79,7 +87,7 @@ def upload_sensors() -> list[dg.SensorDefinition]:
     @dg.sensor(
         name="upload_notifications",
         job=job,
-        minimum_interval_seconds=_SECONDS_BETWEEN,
+        minimum_interval_seconds=seconds,
         default_status=status if os.environ.get(QUEUE) else dg.DefaultSensorStatus.STOPPED,
         description=f"The same by notifications of a bucket that come through the SQS queue that {QUEUE} names.",
     )
