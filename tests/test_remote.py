@@ -79,7 +79,7 @@ def test_faults_on_the_way_change_no_table(
 def test_what_cannot_be_read_becomes_rows(
     bucket: str, s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdup_dagster.sources.object_store._FIRST_DELAY", 0.001)
+    monkeypatch.setattr("fastdup_dagster.sources.remote_errors._FIRST_DELAY", 0.001)
     from fastdup_dagster.stages import features
 
     real = features.remote_reader

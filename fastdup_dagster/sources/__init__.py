@@ -9,9 +9,9 @@ from pathlib import Path
 from fastdup_dagster.sources.base import Entry, NothingFoundError, Source
 from fastdup_dagster.sources.folder import FolderSource
 from fastdup_dagster.sources.locations import is_remote, is_remote_list, location, remote_base
-from fastdup_dagster.sources.object_store import RemoteError
 from fastdup_dagster.sources.path_list import ListSource, read_list_file
 from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, local_path, to_uri
+from fastdup_dagster.sources.remote_errors import RemoteError
 from fastdup_dagster.sources.s3 import S3Source
 from fastdup_dagster.sources.splits import find_splits, images_outside
 

@@ -1,36 +1,45 @@
 """Requests to an S3 server: signed, retried, bounded, with errors that name the bucket, the endpoint and a remedy.
 
-Listings go through boto3's client. Bytes do not: its machinery takes twice the CPU time of signing a GET with botocore
-and sending it with botocore's own session (1.5 ms against 0.8 ms a photo; `benchmarks/s3.py` shows what it comes to).
-Credentials come from the standard AWS chain alone and appear in no message.
+Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time, and one that botocore signs
+and urllib3 sends takes 0.5 ms (pyarrow's file system asks twice and takes 0.9 ms), where a photo takes 5 ms to decode
+and embed; `benchmarks/s3.py` shows what it comes to. Credentials come from the standard AWS chain alone, and are in no
+message.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from fastdup_dagster.sources.locations import Location, endpoint_of
+from fastdup_dagster.sources.remote_errors import (
+    ATTEMPTS,
+    AccessDeniedError,
+    EndpointError,
+    NoCredentialsError,
+    NoSuchBucketError,
+    PassingError,
+    RemoteError,
+    RemoteFileNotFoundError,
+    retried,
+    typed,
+)
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSResponse
+    from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 
 _Result = TypeVar("_Result")
 
-ATTEMPTS = 8
-# A first connection that fails is more often a wrong endpoint than a hiccup: said soon, not after all the attempts.
-_ATTEMPTS_TO_CONNECT = 3
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 8.0  # seconds
-_CONNECT_SECONDS, _READ_SECONDS = 10, 60
 CONNECTIONS = 32
+# A listing that finds nobody has the wrong endpoint more often than a hiccup: said soon.
+_LISTING_ATTEMPTS_TO_CONNECT = 3
+_CONNECT_SECONDS, _READ_SECONDS = 10, 60
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _PASSING_CODES = frozenset({"SlowDown", "InternalError", "RequestTimeout", "ServiceUnavailable", "Throttling"})
 _DENIED = frozenset(
@@ -38,54 +47,40 @@ _DENIED = frozenset(
 )
 
 
-class RemoteError(OSError):
-    """An object store does not give what was asked for; the message says what, where, and what to do."""
+@dataclass(frozen=True)
+class _Bucket:
+    """How a bucket is reached.
 
+    Attributes:
+        client: botocore's, for the region of the bucket.
+        base: URL that its keys are appended to.
+        pool: connections to its host.
+        whole: whether a request names its whole URL, as proxies want it.
+    """
 
-class NoSuchBucketError(RemoteError):
-    """There is no such bucket at the endpoint."""
-
-
-class AccessDeniedError(RemoteError):
-    """The credentials are refused, or do not allow it."""
-
-
-class NoCredentialsError(RemoteError):
-    """The AWS chain finds no credentials."""
-
-
-class EndpointError(RemoteError):
-    """Nothing answers at the endpoint."""
-
-
-class RemoteFileNotFoundError(RemoteError, FileNotFoundError):
-    """There is no such object."""
-
-
-class _PassingError(Exception):
-    """A failure that another attempt may not meet; the text says which."""
+    client: Any
+    base: str
+    pool: HTTPConnectionPool
+    whole: bool
 
 
 class ObjectStore:
     """One endpoint with the credentials of this process. Threads may share it.
 
     Args:
-        server: of `minio://`; empty for the endpoint of the AWS settings.
+        endpoint: URL of the server; None for that of the AWS settings.
 
     Raises:
         NoCredentialsError: if the AWS chain finds none.
-        ValueError: for an alias that no variable explains.
     """
 
-    def __init__(self, server: str) -> None:
-        import boto3  # here, because it is slow to import and most runs are local
+    def __init__(self, endpoint: str | None) -> None:
+        import botocore.session  # here, because it is slow to import and most runs are local
         from botocore.exceptions import BotoCoreError
-        from botocore.httpsession import URLLib3Session
-        from botocore.utils import get_environ_proxies
 
-        self._endpoint = endpoint_of(server)
+        self._endpoint = endpoint
         try:
-            self._session = boto3.Session()
+            self._session = botocore.session.get_session()
             self._credentials = self._session.get_credentials()
             self._client = self._make_client(None)
         except BotoCoreError as error:  # a profile that is not there, a role that cannot be taken on
@@ -95,14 +90,9 @@ class ObjectStore:
                 f"no credentials for {self.endpoint}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
                 "or run where a role gives them"
             )
-        self._http = URLLib3Session(
-            verify=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True,
-            proxies=get_environ_proxies(self._client.meta.endpoint_url),
-            timeout=(_CONNECT_SECONDS, _READ_SECONDS),
-            max_pool_connections=CONNECTIONS,
-        )
         self._lock = threading.Lock()
-        self._buckets: dict[str, tuple[Any, str]] = {}
+        self._buckets: dict[str, _Bucket] = {}
+        self._given_up = 0
 
     @property
     def endpoint(self) -> str:
@@ -125,12 +115,11 @@ class ObjectStore:
         """
         wanted = {} if last is None else {"Range": f"bytes={first}-{last}"}
         wanted |= {} if etag is None else {"If-Match": etag}
-        return bytes(_retried(lambda: self._send("GET", place, wanted), place.text, ATTEMPTS).content)
+        return self._request("GET", place, wanted).data
 
     def head(self, place: Location) -> Mapping[str, str]:
         """The headers of an object; raises what `get` raises."""
-        headers: Mapping[str, str] = _retried(lambda: self._send("HEAD", place, {}), place.text, ATTEMPTS).headers
-        return headers
+        return self._request("HEAD", place, {}).headers
 
     def pages(self, folder: Location, delimiter: str = "", most: int = 1000) -> Iterator[dict[str, Any]]:
         """The answers of `ListObjectsV2`, one page after another, for what begins with a key.
@@ -143,7 +132,7 @@ class ObjectStore:
         Raises:
             NoSuchBucketError, AccessDeniedError, EndpointError, RemoteError: saying where, and what to do.
         """
-        client, _ = self._bucket(folder.bucket)
+        client = self._bucket(folder.bucket).client
         token: dict[str, str] = {}
         while True:
             page: dict[str, Any] = self._ask(
@@ -165,40 +154,51 @@ class ObjectStore:
         from botocore.parsers import ResponseParserError
 
         def once() -> _Result:
-            with _typed(self.endpoint):
+            with typed(self.endpoint):
                 try:
                     return operation(Bucket=place.bucket, **given)
                 except ResponseParserError as error:  # the answer was cut off
-                    raise _PassingError("a truncated answer") from error
+                    raise PassingError("a truncated answer") from error
                 except ClientError as error:
                     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
                     self._refuse(place, status, error.response.get("Error", {}).get("Code", ""))
 
-        return _retried(once, f"listing {place.text}", ATTEMPTS)
+        return retried(once, f"listing {place.text}", _LISTING_ATTEMPTS_TO_CONNECT)
 
-    def _send(self, method: str, place: Location, headers: Mapping[str, str]) -> AWSResponse:
+    def _request(self, method: str, place: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
+        # Once as many files as there are connections were given up, the server is gone: the others do not wait for it.
+        to_connect = ATTEMPTS if self._given_up < CONNECTIONS else 1
+        try:
+            answer = retried(lambda: self._send(method, place, headers), place.text, to_connect)
+        except EndpointError:
+            self._given_up += 1
+            raise
+        self._given_up = 0
+        return answer
+
+    def _send(self, method: str, place: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        client, base = self._bucket(place.bucket)
-        url = base + quote(place.key, safe="/~", errors="surrogateescape")
-        request = AWSRequest(method, url, headers=dict(headers))
-        S3SigV4Auth(self._credentials.get_frozen_credentials(), "s3", client.meta.region_name).add_auth(request)
-        with _typed(self.endpoint):
-            response = self._http.send(request.prepare())
-        length = response.headers.get("Content-Length")
-        if method == "GET" and length is not None and len(response.content) != int(length):
-            raise _PassingError(f"a truncated body: {len(response.content)} of {length} bytes")
-        if response.status_code not in (200, 206):
-            code = re.search(rb"<Code>([A-Za-z0-9]{1,60})</Code>", response.content[:10_000])
-            self._refuse(place, response.status_code, code[1].decode() if code else "")
+        with typed(self.endpoint):
+            bucket = self._bucket(place.bucket)
+            request = AWSRequest(method, bucket.base + quote(place.key, safe="/~", errors="surrogateescape"), headers)
+            credentials = self._credentials.get_frozen_credentials()
+            S3SigV4Auth(credentials, "s3", bucket.client.meta.region_name).add_auth(request)
+            target = request.url if bucket.whole else f"/{request.url.split('/', 3)[3]}"
+            response = bucket.pool.urlopen(
+                method, target, headers=dict(request.headers), retries=False, redirect=False, decode_content=False
+            )
+        if response.status not in (200, 206):
+            code = re.search(rb"<Code>([A-Za-z0-9]{1,60})</Code>", response.data[:10_000])
+            self._refuse(place, response.status, code[1].decode() if code else "")
         return response
 
     def _refuse(self, place: Location, status: int, code: str) -> NoReturn:
         """Raises what an answer that is an error means."""
         said = f"{code}, status {status}" if code else f"status {status}"
         if status in _PASSING_STATUS or code in _PASSING_CODES:
-            raise _PassingError(f"the server answered {said}")
+            raise PassingError(f"the server answered {said}")
         if code == "NoSuchBucket":
             raise NoSuchBucketError(f"no bucket {place.bucket!r} at {self.endpoint}: check its name, and {_WHERE}")
         if status == 404:
@@ -212,22 +212,44 @@ class ObjectStore:
             )
         raise RemoteError(f"{place.text}: {self.endpoint} answered {said}")
 
-    def _bucket(self, bucket: str) -> tuple[Any, str]:
-        """A client for the region of a bucket, and the URL that its keys are appended to."""
+    def _bucket(self, name: str) -> _Bucket:
         with self._lock:
-            if bucket not in self._buckets:
+            if name not in self._buckets:
                 client = self._client
-                if (region := self._region(bucket)) not in (None, client.meta.region_name):
+                if (region := self._region(name)) not in (None, client.meta.region_name):
                     client = self._make_client(region)
                 # Whether the bucket stands in the host or in the path is botocore's to know.
-                url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
-                self._buckets[bucket] = client, url.partition("?")[0].removesuffix("k")
-            return self._buckets[bucket]
+                url = client.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"})
+                base = url.partition("?")[0].removesuffix("k")
+                manager, proxied = self._connections(base)
+                whole = proxied and base.startswith("http:")
+                self._buckets[name] = _Bucket(client, base, manager.connection_from_url(base), whole)
+            return self._buckets[name]
+
+    def _connections(self, url: str) -> tuple[PoolManager, bool]:
+        """Connections with the certificates and proxies that botocore would use, and whether there is a proxy."""
+        import urllib3
+        from botocore.httpsession import get_cert_path
+        from botocore.utils import get_environ_proxies
+
+        options: dict[str, Any] = {
+            "maxsize": CONNECTIONS,
+            "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+            "ca_certs": self._session.get_config_variable("ca_bundle") or get_cert_path(True),
+        }
+        scheme = urlsplit(url).scheme
+        proxy = get_environ_proxies(url).get(scheme)
+        if proxy is None:
+            return urllib3.PoolManager(**options), False
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+        headers = urllib3.make_headers(proxy_basic_auth=user)
+        return urllib3.ProxyManager(parts.geturl(), proxy_headers=headers, **options), True
 
     def _make_client(self, region: str | None) -> Any:
         from botocore.config import Config
 
-        return self._session.client(
+        return self._session.create_client(
             "s3",
             region_name=region,
             endpoint_url=self._endpoint,
@@ -258,63 +280,27 @@ class ObjectStore:
 
 _WHERE = "AWS_ENDPOINT_URL and AWS_PROFILE, which decide where it is looked for"
 
-
-@contextmanager
-def _typed(endpoint: str) -> Iterator[None]:
-    """Turns botocore's own errors into ours."""
-    from botocore import exceptions as boto
-
-    try:
-        yield
-    except (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError) as error:
-        raise _NotConnectedError(endpoint) from error
-    except boto.SSLError as error:
-        raise EndpointError(
-            f"no secure connection to {endpoint}: a certificate that is not trusted here? AWS_CA_BUNDLE names the file "
-            "of those that are"
-        ) from error
-    except boto.HTTPClientError as error:
-        raise _PassingError(f"the connection broke ({type(error).__name__})") from error
-    except (boto.NoCredentialsError, boto.CredentialRetrievalError, boto.TokenRetrievalError) as error:
-        raise NoCredentialsError(f"no usable credentials for {endpoint}: {error}") from error
-
-
-class _NotConnectedError(_PassingError):
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(f"nothing answers at {endpoint}")
-        self.endpoint = endpoint
-
-
-def _retried(once: Callable[[], _Result], what: str, attempts: int) -> _Result:
-    """Calls until it does not fail, with exponential backoff and jitter, bounded."""
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return once()
-        except _NotConnectedError as error:
-            if attempt >= min(attempts, _ATTEMPTS_TO_CONNECT):
-                raise EndpointError(
-                    f"{what}: nothing answers at {error.endpoint}: check AWS_ENDPOINT_URL, or the server of the "
-                    "minio:// URL, and that it is running"
-                ) from error
-        except _PassingError as error:
-            if attempt == attempts:
-                raise RemoteError(f"{error}, {attempts} times in a row") from error
-        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (attempt - 1))
-        time.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
-
-
 _opening = threading.Lock()
+# What a store is made with: where one of these changes, another store is meant.
+_SETTINGS = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_PROFILE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
 
 
 def object_store(server: str) -> ObjectStore:
     """The store behind a server, with the AWS settings as they are now; one for all threads."""
-    settings = frozenset((n, v) for n, v in os.environ.items() if n.startswith(("AWS_", "FASTDUP_MINIO_")))
+    settings = tuple(map(os.environ.get, _SETTINGS))
     with _opening:
-        return _store(server, settings)
+        return _store(server, endpoint_of(server), settings)
 
 
 @lru_cache(maxsize=8)
-def _store(server: str, _: frozenset[tuple[str, str]]) -> ObjectStore:
-    return ObjectStore(server)
+def _store(server: str, endpoint: str | None, settings: tuple[str | None, ...]) -> ObjectStore:
+    return ObjectStore(endpoint)

@@ -14,15 +14,14 @@ from typing import Any
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.folder import left_out_notes, refuse_without_images
 from fastdup_dagster.sources.locations import Location, joined, location
-from fastdup_dagster.sources.object_store import (
-    CONNECTIONS,
+from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
+from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, extension
+from fastdup_dagster.sources.remote_errors import (
     EndpointError,
     NoCredentialsError,
     RemoteError,
     RemoteFileNotFoundError,
-    object_store,
 )
-from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, extension
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # So many names are asked for at a time: enough for all connections, and a list of millions is not held in futures.

@@ -10,7 +10,8 @@ from faulty_proxy import FAULTS, faulty_proxy
 
 from fastdup_dagster.images import ImageError, read_bytes
 from fastdup_dagster.sources import FolderSource, S3Source, find_splits, images_outside, open_source
-from fastdup_dagster.sources.object_store import (
+from fastdup_dagster.sources.opening import open_binary
+from fastdup_dagster.sources.remote_errors import (
     AccessDeniedError,
     EndpointError,
     NoCredentialsError,
@@ -18,7 +19,6 @@ from fastdup_dagster.sources.object_store import (
     RemoteError,
     RemoteFileNotFoundError,
 )
-from fastdup_dagster.sources.opening import open_binary
 from fastdup_dagster.sources.s3 import remote_entries
 
 AWKWARD = (
@@ -158,7 +158,7 @@ def _contents(s3_server: Any, bucket: str) -> list[tuple[str, bytes]]:
 
 
 def test_a_fault_that_stays_is_an_error_of_that_file(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdup_dagster.sources.object_store._FIRST_DELAY", 0.001)
+    monkeypatch.setattr("fastdup_dagster.sources.remote_errors._FIRST_DELAY", 0.001)
     bucket = s3_server.bucket(**{"a.jpg": b"abc"})
     with faulty_proxy(s3_server.url, share=1.0, faults=("503",)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
