@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ PART_BYTES = 16 * 1024 * 1024
 _MOST_PARTS = 10_000  # S3's limit
 _MOST_DELETED = 1_000  # of one request
 _UPLOAD_ID = "fastdup-upload"
+_CREDENTIALS_SECONDS = 600  # after that polars asks again: those of a role are renewed
 _READING = frozenset({"head_object", "list_objects_v2"})
 
 
@@ -37,9 +39,25 @@ class Objects:
     def __init__(self, server: str) -> None:
         self.store: ObjectStore = object_store(server)
 
+    def _client(self, place: Location) -> Any:
+        return self.store._bucket(place.bucket).client
+
+    def polars_options(self, place: Location) -> tuple[dict[str, str], Callable[[], tuple[dict[str, str], int | None]]]:
+        """`storage_options` and `credential_provider` for polars: this endpoint, with these credentials."""
+        meta = self._client(place).meta
+        region = {"aws_region": meta.region_name} if meta.region_name else {}
+
+        def credentials() -> tuple[dict[str, str], int | None]:
+            found = self.store._credentials.get_frozen_credentials()
+            keys = {"aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key}
+            token = {"aws_session_token": found.token} if found.token else {}
+            return keys | token, int(time.time()) + _CREDENTIALS_SECONDS
+
+        return {"aws_endpoint_url": meta.endpoint_url, **region}, credentials
+
     def call(self, operation: str, place: Location, **given: Any) -> dict[str, Any]:
         """An operation of boto3's client on a bucket, retried, with typed errors."""
-        client, _ = self.store._bucket(place.bucket)
+        client = self._client(place)
         try:
             answer: dict[str, Any] = self.store._ask(getattr(client, operation), place, **given)
         except AccessDeniedError as error:
@@ -153,7 +171,7 @@ class Objects:
 
     def sign(self, place: Location, seconds: int) -> str:
         """A URL that gives the object to whoever has it, for a while."""
-        client, _ = self.store._bucket(place.bucket)
+        client = self._client(place)
         given = {"Bucket": place.bucket, "Key": place.key}
         url: str = client.generate_presigned_url("get_object", Params=given, ExpiresIn=seconds)
         return url

@@ -12,7 +12,6 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,7 +28,6 @@ from fastdup_dagster.storage import ROW_GROUP_ROWS, BusyError, StagedTable, Tabl
 
 _PATIENCE = 5.0
 _READS = 4
-_CREDENTIALS = timedelta(minutes=10)  # after that polars asks again: those of a role are renewed
 _HTML = "text/html; charset=utf-8"
 
 
@@ -100,22 +98,13 @@ class S3TableStore(TableStore):
         return self._objects.head(self._table(table, key)) is not None
 
     def _scan(self, table: str, key: str) -> pl.LazyFrame:
-        client, _ = self._objects.store._bucket(self._place.bucket)
+        options, credentials = self._objects.polars_options(self._place)
         return pl.scan_parquet(
             f"s3://{self._place.bucket}/{self._table(table, key).key}",
             glob=False,
-            storage_options={
-                "aws_endpoint_url": client.meta.endpoint_url,
-                **({"aws_region": client.meta.region_name} if client.meta.region_name else {}),
-            },
-            credential_provider=self._credentials,
+            storage_options=options,
+            credential_provider=credentials,
         )
-
-    def _credentials(self) -> tuple[dict[str, str], int | None]:
-        found = self._objects.store._credentials.get_frozen_credentials()
-        keys = {"aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key}
-        token = {"aws_session_token": found.token} if found.token else {}
-        return keys | token, int((datetime.now(UTC) + _CREDENTIALS).timestamp())
 
     def read(self, table: str, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The published table in memory, or some of its columns.
