@@ -246,10 +246,9 @@ def main() -> None:
         ],
     )
     for faults, result in results.items():
-        once = not result["surplus"]
-        print(
-            f"\neach asset once per change, {faults:.0%} faults: {'holds' if once else 'MISSED'} {result['surplus'] or ''}"
-        )
+        surplus = result["surplus"]
+        said = f"MISSED {surplus}" if surplus else "holds"
+        print(f"\neach asset once per change, {faults:.0%} faults: {said}")
         if result["faults"]:
             print(f"answers of the proxy: {result['faults']}")
     same = len({str(result["digests"]) for result in results.values()}) == 1

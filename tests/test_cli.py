@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -417,3 +418,26 @@ def test_help_answers_without_importing_what_is_heavy():
         text = invoke(*command, "--help").output
         assert "Usage:" in text
         assert not command or "Example" in text
+
+
+def test_results_go_to_a_bucket_and_the_report_can_be_opened_from_there(quick, photos, tmp_path, s3_server, home):
+    photos(tmp_path / "images", 4)
+    place = f"s3://{s3_server.bucket()}/results"
+    told = json.loads(invoke("run", tmp_path / "images", "--name", "pets", "--store", place, "--json").stdout)
+    assert told["success"]
+    assert told["report"] == f"{place}/pages/pets/report.html"
+    assert told["splits"]["all"]["pages"] == f"{place}/pages/pets/all"
+    assert b"<html" in urllib.request.urlopen(told["link"]).read()
+    assert not (home / "store").exists()
+    again = invoke("run", tmp_path / "images", "--name", "pets")  # the place is remembered
+    assert f"Report: {place}/pages/pets/report.html" in again.stdout
+    for text in (json.dumps(told), again.output, (home / "datasets.yaml").read_text()):
+        assert "secret-of-the-tests" not in text
+
+
+def test_a_bucket_that_is_not_there_is_said_before_anything_begins(quick, photos, tmp_path, s3_server, home):
+    photos(tmp_path / "images", 2)
+    result = invoke("run", tmp_path / "images", "--name", "pets", "--store", "s3://no-such-bucket/x")
+    assert result.exit_code == 2
+    assert "results cannot go to s3://no-such-bucket/x (no bucket 'no-such-bucket'" in " ".join(result.output.split())
+    assert not (home / "datasets.yaml").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -51,13 +52,15 @@ class S3TableStore(TableStore):
 
     Args:
         root: `s3://bucket/prefix`, or `minio://server/bucket/prefix`.
-        scratch: local folder for unfinished work; by default one in the Dagster home, named after the root.
+        scratch: local folder for unfinished work; by default one below FASTDUP_SCRATCH, or `scratch` in
+            the Dagster home, named after the root.
     """
 
     def __init__(self, root: str, scratch: Path | None = None) -> None:
         self._place = location(root.rstrip("/"))
         name = hashlib.blake2b(self._place.text.encode(), digest_size=8).hexdigest()
-        super().__init__(scratch or dagster_home() / "scratch" / name)
+        folder = os.environ.get("FASTDUP_SCRATCH") or dagster_home() / "scratch"
+        super().__init__(scratch or Path(folder) / name)
         self.name = self._place.text
         self._objects = Objects(self._place.server)
 

@@ -11,6 +11,7 @@ import pytest
 
 from fastdup_dagster.command_line.pages_server import pages_server
 from fastdup_dagster.datasets import DatasetEntry, register
+from fastdup_dagster.storage import open_store
 
 Get = Callable[..., tuple[int, bytes, dict[str, str]]]
 
@@ -92,3 +93,18 @@ def test_a_data_set_that_is_registered_later_is_found(get: Get, home: Path):
     (home / "other" / "pages" / "new").mkdir(parents=True)
     (home / "other" / "pages" / "new" / "report.html").write_text("new")
     assert get("/new/report.html")[:2] == (200, b"new")
+
+
+def test_pages_of_a_store_in_a_bucket_are_given_out_with_links_to_this_server(get: Get, home: Path, s3_server):
+    store = open_store(f"s3://{s3_server.bucket()}/out")
+    register("remote", DatasetEntry(root="/nowhere", splits={"train": "train"}, store=store.name))
+    page = store.pages("remote/train") / "report.html"
+    page.parent.mkdir(parents=True)
+    page.write_text('<a href="../report.html">ä</a>')
+    store.publish_page("remote/train", "report.html", seconds=60)
+    status, body, headers = get("/remote/train/report.html")
+    assert (status, body.decode()) == (200, '<a href="/remote/report.html">ä</a>')
+    assert headers["content-type"] == "text/html; charset=utf-8"
+    assert get("/remote/train/report.html", method="HEAD")[0] == 200
+    for path in ("/remote/report.html", "/remote/../other/x.html", "/remote/train/"):
+        assert get(path)[0] == 404
