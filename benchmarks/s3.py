@@ -35,7 +35,7 @@ _AWS = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-_FIGURES = ("CPU", "wall")
+_FIGURES = ("CPU", "start", "wall", "peak MB")
 _WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -99,11 +99,16 @@ def upload(folder: Path, url: str) -> None:
 
 
 def read(place: str, out: Path, threads: int) -> dict[str, Any]:
-    """Listing and decode pass, as a run does them; everything that a place in S3 needs is loaded in this time."""
+    """Listing and decode pass, as a run does them.
+
+    `start` is the part of the CPU time that the first request takes, once a run: botocore is loaded for it.
+    """
     from fastdup_dagster.models import load_model
     from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS
     from fastdup_dagster.settings import settings_from
-    from fastdup_dagster.sources import open_source
+    from fastdup_dagster.sources import is_remote, open_source
+    from fastdup_dagster.sources.locations import location
+    from fastdup_dagster.sources.object_store import object_store
     from fastdup_dagster.stages.features import compute_features
     from fastdup_dagster.stages.image_manifest import list_images
     from fastdup_dagster.storage import TableStore, table_digest
@@ -111,12 +116,15 @@ def read(place: str, out: Path, threads: int) -> dict[str, Any]:
     settings = settings_from({"num_threads": threads})
     model, store, key = load_model(settings), TableStore(out), "benchmark/all"
     cpu, wall = time.process_time(), time.perf_counter()
+    if is_remote(place):
+        next(object_store("").pages(location(place), most=1))
+    start = time.process_time() - cpu
     manifest = list_images(open_source(place), settings).frame
     with compute_features(manifest, settings, model, store, key) as made:
         for table in made.staged.values():
             table.publish()
         made.finish()
-    told: dict[str, Any] = {"CPU": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+    told: dict[str, Any] = {"CPU": time.process_time() - cpu, "wall": time.perf_counter() - wall, "start": start}
     schemas = [EMBEDDINGS.with_embedding_width(model.width), IMG_STATS]
     return told | {"digests": [table_digest(schema, store.read(schema.name, key)) for schema in schemas]}
 
@@ -176,16 +184,18 @@ def main() -> None:
         header = say_header([Inputs("JPEGs", folder, images_in(folder)).describe(given.list_inputs)], SEED)
         upload(folder, url)
         runs = in_turns(folder, url, scratch, given.threads, given.rounds)
-    figures = {
-        way: {name: median(run[name] for run in found) for name in (*_FIGURES, "peak MB")}
-        for way, found in runs.items()
-    }
-    say_table(["", "CPU, s", "wall, s", "peak MB"], [[way, *found.values()] for way, found in figures.items()])
+    figures = {way: {name: median(run[name] for run in found) for name in _FIGURES} for way, found in runs.items()}
+    say_table(
+        ["", "CPU, s", "of it the first request", "wall, s", "peak MB"],
+        [[way, *found.values()] for way, found in figures.items()],
+    )
     same = len({json.dumps(run["digests"]) for found in runs.values() for run in found}) == 1
     cpu = figures["S3"]["CPU"] / figures["folder"]["CPU"]
+    less_start = (figures["S3"]["CPU"] - figures["S3"]["start"]) / figures["folder"]["CPU"]
     wall = figures["S3, latency"]["wall"] / figures["S3"]["wall"]
     print(f"\ntables of all runs are the same: {'holds' if same else 'MISSED'}")
     print(judged("client CPU, S3 over folder", cpu, WANTED_CPU, at_least=False))
+    print(judged("client CPU less that first request", less_start, WANTED_CPU, at_least=False))
     print(judged(f"wall, {LATENCY * 1000:.0f} ms of latency over none", wall, WANTED_WALL, at_least=False))
     write_json(given.json, header | {"runs": runs, "figures": figures, "cpu": cpu, "wall": wall, "same": same})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fastdup_dagster.annotations import Annotations
+from fastdup_dagster.copied_inputs import Copied
 from fastdup_dagster.images.decode import MIN_SIDE
 from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.models import EmbeddingModel, load_model
@@ -108,6 +109,8 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
     found = _instances(request, work_dir)
+    copied = Copied.of(found.manifest, request.settings, work_dir) if model is not None else Copied(found.manifest)
+    found = replace(found, manifest=copied.manifest)
     for note in found.notes:
         say(note)
     for text in found.warnings:
@@ -122,10 +125,11 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
             for schema, frame in tables:
                 work_dir.store.write(schema, KEY, frame)
         else:
-            views, small = _extract(found, request.settings, model, work_dir, say)
+            views, small = _extract(found, request.settings, model, work_dir, say, copied.copies)
         for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
             work_dir.store.write(schema, KEY, frame)
         work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
+    copied.remove()
     if small:
         _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
 
@@ -176,7 +180,12 @@ def _instances(request: Request, work_dir: WorkDir) -> Instances:
 
 
 def _extract(
-    found: Instances, settings: RunSettings, model: EmbeddingModel, work_dir: WorkDir, say: Say
+    found: Instances,
+    settings: RunSettings,
+    model: EmbeddingModel,
+    work_dir: WorkDir,
+    say: Say,
+    copies: Mapping[str, str],
 ) -> tuple[Views, int]:
     """Publishes embeddings and statistics, once the views of them are made too: if one fails, all stays as it was.
 
@@ -195,7 +204,7 @@ def _extract(
             said = done
 
     with compute_features(
-        found.manifest, settings, model, store, KEY, progress=progress, recompute=settings.recompute
+        found.manifest, settings, model, store, KEY, progress=progress, recompute=settings.recompute, copies=copies
     ) as features:
         embeddings = blocks_of(features.staged["embeddings"].path, ["index", "embedding"])
         statistics = features.staged["img_stats"].scan().select(VERIFIED_BY).collect()

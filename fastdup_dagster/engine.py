@@ -85,7 +85,8 @@ class Fastdup(FastdupController):
             license: ignored.
             high_accuracy: the bundled model at d = 960.
             cc_threshold: components: similarity at or over it.
-            sync_s3_to_local: not supported yet.
+            sync_s3_to_local: copy remote images into `downloads` in the work_dir first, what is there already excepted;
+                with `delete_img=True` the copies are removed after the run.
             run_stats: compute the statistics.
             run_advanced_stats: also hue, saturation, per-channel means, edges.
             nnf_mode: faiss factory string; Flat is exact.

@@ -377,7 +377,7 @@ def test_the_demo_tells_its_score_and_ends_with_1_if_something_was_missed(quick,
         (["{tmp}/few", "--out", "{tmp}/face.yaml/out"], "results cannot go to"),
         (["{tmp}/few/photo-0000.jpg"], "is an image, not a text file"),
         (["{tmp}/empty.txt"], "it names no path"),
-        (["{tmp}/remote.txt"], "'s3://bucket/a.jpg': reading from s3:// is not supported yet"),
+        (["{tmp}/remote.txt"], "'gs://bucket/a.jpg': reading from gs:// is not supported yet"),
         (["{tmp}/my photos"], "choose one for"),
         (["{tmp}/few", "--k", "0"], "0 is not in the range"),
         (["{tmp}/few", "--nope"], "No such option"),
@@ -391,7 +391,7 @@ def test_wrong_usage_is_exit_code_2_with_a_remedy_and_leaves_no_trace(home, phot
         "five.yaml": "5: 0.5\n",
         "index.yaml": "nnf_mode: HNSW-32\n",
         "empty.txt": "\n",
-        "remote.txt": "few/photo-0000.jpg\ns3://bucket/a.jpg\n",
+        "remote.txt": "few/photo-0000.jpg\ngs://bucket/a.jpg\n",
     }.items():
         (tmp_path / name).write_text(text)
     result = invoke("run", *(argument.format(tmp=tmp_path) for argument in arguments))

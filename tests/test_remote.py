@@ -205,3 +205,42 @@ def test_given_embeddings_may_be_of_objects_that_nobody_looks_at(tmp_path: Path)
     fd = fastdup.create(tmp_path)
     fd.run(annotations=pd.DataFrame({"filename": names}), embeddings=vectors, print_summary=False)
     assert list(fd.annotations()["filename"]) == names
+
+
+def test_images_are_copied_first_if_asked_for_and_only_once(
+    bucket: str, run_local: Any, s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = fastdup.create(tmp_path, f"s3://{bucket}/some/set")
+    fd.run(sync_s3_to_local=True, print_summary=False, num_threads=2)
+    assert digests(tmp_path) == digests(run_local.work_dir)
+    names = list(fd.annotations()["filename"])
+    assert all(Path(name).is_file() for name in names)
+    assert str(tmp_path / "downloads" / bucket / "some" / "set" / "test" / "photo-0200.jpg") in names
+    (tmp_path / "downloads" / bucket / "some" / "set" / "test" / "photo-0201.jpg").unlink()
+    with faulty_proxy(s3_server.url, share=0.0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        fd.run(sync_s3_to_local=True, print_summary=False, num_threads=2)
+    assert [path for path in proxy.paths if ".jpg" in path] == [f"/{bucket}/some/set/test/photo-0201.jpg"]
+    assert digests(tmp_path) == digests(run_local.work_dir)
+
+
+def test_copies_are_removed_if_asked_for_and_nothing_else_is(bucket: str, run_local: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "downloads" / bucket / "some" / "set" / "test"
+    mine.mkdir(parents=True)
+    (mine / "mine.jpg").write_text("mine")
+    (mine / "photo-0200.jpg").write_text("mine too")
+    fd = fastdup.create(tmp_path, f"s3://{bucket}/some/set")
+    fd.run(sync_s3_to_local=True, delete_img=True, print_summary=False, num_threads=2)
+    left = [path for path in (tmp_path / "downloads").rglob("*") if path.is_file() and not path.name.startswith(".")]
+    assert {path.name: path.read_text() for path in left} == {"mine.jpg": "mine", "photo-0200.jpg": "mine too"}
+    lost = fd.invalid_instances().query("error_code == 'READ_ERROR'")
+    assert list(lost["filename"]) == [f"s3://{bucket}/some/set/test/photo-0200.jpg"]
+    page = fd.vis.duplicates_gallery(save_path=tmp_path / "pages", show=False)
+    assert "data:image/jpeg" in Path(page).read_text()
+
+
+def test_delete_img_removes_no_file_of_ones_own(local: Path, tmp_path: Path) -> None:
+    before = sorted(local.rglob("*"))
+    fd = fastdup.create(tmp_path, local / "test")
+    fd.run(sync_s3_to_local=True, delete_img=True, print_summary=False, num_threads=2)
+    assert sorted(local.rglob("*")) == before and fd.num_instances() == 12

@@ -12,7 +12,7 @@ import itertools
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +151,7 @@ def compute_features(
     tables: Collection[str] = FEATURE_TABLES,
     progress: Progress | None = None,
     recompute: bool = False,
+    copies: Mapping[str, str] | None = None,
 ) -> Features:
     """Runs the decode pass of a partition: only what is not known yet is read.
 
@@ -163,6 +164,7 @@ def compute_features(
         tables: which of `embeddings` and `img_stats` to make.
         progress: called with the rows done and the rows to do, from this thread.
         recompute: reuse nothing of what was published.
+        copies: URIs to read in place of those of the manifest.
 
     Returns:
         Complete, unpublished tables and a summary; a context manager.
@@ -177,7 +179,7 @@ def compute_features(
     reused = len(manifest) - len(tasks) - int(failed.sum())
     known = {name: plan.rows for name, plan in plans.items()}
     try:
-        with remote_reader(tasks, settings.threads) as (read, most_bytes):
+        with remote_reader(tasks, settings.threads, copies or {}) as (read, most_bytes):
             worker = DecodeWorker(settings, model, known, read)
             counts = _run(tasks, chunked(tasks, most_bytes), worker, plans, settings.threads, progress)
     finally:

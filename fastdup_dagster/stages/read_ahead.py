@@ -7,10 +7,10 @@ are read by the workers as ever, there the kernel reads ahead.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from fastdup_dagster.images import read_bytes
 from fastdup_dagster.sources.locations import is_remote
@@ -101,14 +101,21 @@ class ReadAhead:
 
 
 @contextmanager
-def remote_reader(tasks: Sequence[Task], threads: int) -> Iterator[tuple[Reader, int | None]]:
+def remote_reader(
+    tasks: Sequence[Task], threads: int, copies: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[Reader, int | None]]:
     """What a pass reads these tasks with, and the bytes that a chunk of them may come to (None for any).
 
-    Where nothing is remote, it is `read_bytes`, and nothing is started.
+    Where nothing is remote, or there are copies, it is `read_bytes`, and nothing is started.
+
+    Args:
+        tasks: of the pass, in order.
+        threads: that decode.
+        copies: URIs to read in place of others.
     """
     remote = dict.fromkeys((task.uri, task.file_size) for task in tasks if is_remote(task.uri))
-    if not remote:
-        yield read_bytes, None
+    if copies or not remote:
+        yield (lambda uri: read_bytes(copies.get(uri, uri))) if copies else read_bytes, None
         return
     with ReadAhead(remote) as ahead:
         # Half of what is read ahead is in the workers' chunks at most, the other half on its way.

@@ -226,11 +226,9 @@ def test_set_fastdup_kwargs_fills_in_and_refuses() -> None:
         Fastdup.set_fastdup_kwargs({"treshold": 0.5})
 
 
-def test_caption_and_remote_places_say_what_is_missing(finished: Fastdup) -> None:
+def test_captions_say_what_is_missing(finished: Fastdup) -> None:
     with pytest.raises(NotImplementedError, match="blip"):
         finished.caption("blip")
-    with pytest.raises(NotImplementedError, match=r"s3://bucket/a\.jpg"):
-        finished.feature_vector("s3://bucket/a.jpg")
 
 
 def test_a_bucket_is_asked_for_one_object(s3_server: Any) -> None:
