@@ -293,7 +293,9 @@ def read_split(store: TableStore, key: str) -> SplitTables:
     """
     stats, embeddings = store.read("img_stats", key), store.read("embeddings", key, _WITHOUT_VECTORS)
     return SplitTables(
-        manifest=manifest_of(store, key, img_stats=stats, embeddings=embeddings),
+        manifest=manifest_of(
+            store, key, "similarity", "outliers", "components", img_stats=stats, embeddings=embeddings
+        ),
         img_stats=stats,
         knn_graph=store.read("knn_graph", key),
         similarity=store.read("similarity", key),
