@@ -11,6 +11,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.charts import Chart, chart
 from fastdup_dagster.stages.gallery_items import PairItem, Selection
 from fastdup_dagster.stages.gallery_pages import TITLES, Frame
+from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import number, percent, render
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.summary import KINDS, MEASURES, Measure, SplitSummary, SplitTables, invalid_instances
@@ -148,6 +149,7 @@ class ReportPage:
     notes: Sequence[str] = ()
     checks: Sequence[CheckOutcome] = ()
     leaks: LeakSection | None = None
+    made: Sequence[MadeLink] | None = None
 
     @property
     def finished(self) -> bool:
