@@ -70,7 +70,8 @@ class ParquetIOManager(dg.ConfigurableIOManager):
 def _made_of(context: dg.OutputContext) -> dict[str, str]:
     """What the asset says that it was made of: its output's metadata `MADE_OF`."""
     said = context.output_metadata.get(MADE_OF)
-    return dict(said.value) if isinstance(said, dg.JsonMetadataValue) else {}
+    value = said.value if isinstance(said, dg.JsonMetadataValue) else None
+    return dict(value) if isinstance(value, collections.abc.Mapping) else {}
 
 
 def _read(store: TableStore, table: str, key: str, kind: Any) -> Table:

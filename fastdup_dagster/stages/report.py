@@ -139,7 +139,7 @@ def status_of(report: DatasetReport) -> Status:
     """The banner: did every gate pass?"""
     failed = [check for check in report.checks if check.outcome == "failed"]
     warnings = [check for check in report.checks if check.outcome == "warning"]
-    stopped = [split for split, tables in report.splits.items() if tables is None]
+    stopped = [split for split, tables in report.splits.items() if tables is None or tables.missing]
     if failed:
         several = f"{len(failed)} of {len(report.checks)} checks"
         title = f"FAILED: {several if len(failed) > 1 else f'{failed[0].check} on {failed[0].partition}'}"
@@ -205,7 +205,11 @@ def _facts(report: DatasetReport) -> list[tuple[str, str]]:
 
 def _left_out(report: DatasetReport) -> list[str]:
     stopped = [split for split, tables in report.splits.items() if tables is None]
-    return [f"The numbers of all splits are without {', '.join(stopped)}, which has no results."] if stopped else []
+    partly = {split: ", ".join(sorted(tables.missing)) for split, tables in report.finished.items() if tables.missing}
+    said = [f"The numbers of all splits are without {', '.join(stopped)}, which has no results."] if stopped else []
+    return said + [
+        f"{split} was stopped: {missing} of this run were not published." for split, missing in partly.items()
+    ]
 
 
 def _anchors(page: ReportPage) -> list[Tab]:
