@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -27,6 +29,8 @@ from fastdup_dagster.sources.locations import Location, location
 from fastdup_dagster.sources.object_store import RemoteError
 from fastdup_dagster.storage import ROW_GROUP_ROWS, BusyError, StagedTable, TableStore, remove_tree
 
+_Read = TypeVar("_Read")
+
 _PATIENCE = 5.0
 _READS = 4
 _HTML = "text/html; charset=utf-8"
@@ -35,8 +39,16 @@ _HTML = "text/html; charset=utf-8"
 class UploadedTable(StagedTable):
     """A table that is written to the scratch folder and uploaded when it is published."""
 
-    def __init__(self, schema: TableSchema, key: str, staging: Path, objects: Objects, place: Location) -> None:
-        super().__init__(schema, key, staging / "unused", staging)
+    def __init__(
+        self,
+        schema: TableSchema,
+        key: str,
+        staging: Path,
+        objects: Objects,
+        place: Location,
+        made_of: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(schema, key, staging / "unused", staging, made_of)
         self._objects, self._place = objects, place
 
     def publish(self) -> str:
@@ -103,11 +115,20 @@ class S3TableStore(TableStore):
     def _scan(self, table: str, key: str) -> pl.LazyFrame:
         options, credentials = self._objects.polars_options(self._place)
         return pl.scan_parquet(
-            f"s3://{self._place.bucket}/{self._table(table, key).key}",
-            glob=False,
-            storage_options=options,
-            credential_provider=credentials,
+            self._plain_uri(table, key), glob=False, storage_options=options, credential_provider=credentials
         )
+
+    def _metadata(self, table: str, key: str) -> dict[str, str]:
+        if not self.exists(table, key):
+            raise FileNotFoundError(f"table {table!r} of {key!r} is not there: {self.uri(table, key)}. Run it first")
+        options, credentials = self._objects.polars_options(self._place)
+        uri = self._plain_uri(table, key)
+        return _patiently(
+            lambda: pl.read_parquet_metadata(uri, storage_options=options, credential_provider=credentials), uri
+        )
+
+    def _plain_uri(self, table: str, key: str) -> str:
+        return f"s3://{self._place.bucket}/{self._table(table, key).key}"
 
     def read(self, table: str, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The published table in memory, or some of its columns.
@@ -117,29 +138,19 @@ class S3TableStore(TableStore):
             RemoteError: if it cannot be read, after some attempts.
         """
         frame = self.scan(table, key)
-        return self._collect(frame if columns is None else frame.select(columns), self.uri(table, key))
-
-    def _collect(self, frame: pl.LazyFrame, what: str) -> pl.DataFrame:
-        # polars retries requests, but not a body that ends early.
-        for attempt in range(1, _READS + 1):
-            try:
-                return frame.collect()
-            except (OSError, pl.exceptions.ComputeError) as error:
-                if attempt == _READS:
-                    raise RemoteError(f"{what} cannot be read, {_READS} times in a row: {error}") from error
-                time.sleep(0.2 * 2**attempt)
-        raise AssertionError
+        return _patiently((frame if columns is None else frame.select(columns)).collect, self.uri(table, key))
 
     def blocks(self, table: str, key: str, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
         """Some columns of the published table, a block of rows at a time."""
         frame, what = self.scan(table, key).select(columns), self.uri(table, key)
-        rows = self._collect(frame.select(pl.len()), what).item()
+        rows = _patiently(frame.select(pl.len()).collect, what).item()
         for start in range(0, rows, ROW_GROUP_ROWS):
-            yield self._collect(frame.slice(start, ROW_GROUP_ROWS), what)
+            yield _patiently(frame.slice(start, ROW_GROUP_ROWS).collect, what)
 
-    def stage(self, schema: TableSchema, key: str) -> StagedTable:
-        """Opens a table for writing; it is invisible until published."""
-        return UploadedTable(schema, key, self.staging(schema.name, key), self._objects, self._table(schema.name, key))
+    def stage(self, schema: TableSchema, key: str, made_of: Mapping[str, str] | None = None) -> StagedTable:
+        """Opens a table for writing; it is invisible until published. `made_of`: see `Lineage`."""
+        place = self._table(schema.name, key)
+        return UploadedTable(schema, key, self.staging(schema.name, key), self._objects, place, made_of)
 
     def remove(self, table: str, key: str) -> None:
         """Removes a published table, if it is there."""
@@ -213,3 +224,15 @@ class S3TableStore(TableStore):
     def remove_page(self, key: str, name: str) -> None:
         """Removes one page, if it is there."""
         self._objects.delete([self._page(key, name)])
+
+
+def _patiently(read: Callable[[], _Read], what: str) -> _Read:
+    """Reads by polars, which retries requests, but not a body that ends early."""
+    for attempt in itertools.count(1):
+        try:
+            return read()
+        except (OSError, pl.exceptions.ComputeError) as error:
+            if attempt == _READS:
+                raise RemoteError(f"{what} cannot be read, {_READS} times in a row: {error}") from error
+            time.sleep(0.2 * 2**attempt)
+    raise AssertionError("count has no end")

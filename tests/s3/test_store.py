@@ -21,7 +21,7 @@ from fastdup_dagster.sources.object_store import (
     NoSuchBucketError,
     RemoteError,
 )
-from fastdup_dagster.storage import BusyError, TableStore, open_store, table_digest
+from fastdup_dagster.storage import BusyError, Lineage, TableStore, open_store, table_digest
 
 
 def edges(count: int = 4) -> pl.DataFrame:
@@ -116,6 +116,13 @@ def test_a_completion_whose_answer_was_lost_counts(s3_server, bucket, store, mon
     monkeypatch.setattr(store._objects, "call", twice)
     store.write(EMBEDDINGS.with_embedding_width(64), "a/b", vectors(30_000))
     assert store.read("embeddings", "a/b", ["index"]).height == 30_000
+
+
+def test_a_table_says_what_it_was_made_of(store) -> None:
+    digest = store.write(KNN_GRAPH, "a/b", edges(3), {"embeddings": "e"})
+    assert store.lineage("knn_graph", "a/b") == Lineage(digest, {"embeddings": "e"})
+    with pytest.raises(FileNotFoundError, match=r"'knn_graph' of 'a/c' is not there"):
+        store.lineage("knn_graph", "a/c")
 
 
 def test_an_empty_table_is_a_table(store) -> None:
