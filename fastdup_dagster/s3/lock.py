@@ -22,7 +22,7 @@ from typing import Any
 
 from fastdup_dagster.s3.objects import Objects, error_code
 from fastdup_dagster.sources.locations import Location
-from fastdup_dagster.sources.object_store import RemoteError, RemoteFileNotFoundError
+from fastdup_dagster.sources.remote_errors import RemoteError, RemoteFileNotFoundError
 
 EXPIRY = 60.0
 _PAUSE = 0.5

@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fastdup_dagster.sources.locations import Location
-from fastdup_dagster.sources.object_store import (
-    AccessDeniedError,
-    ObjectStore,
-    RemoteError,
-    RemoteFileNotFoundError,
-    object_store,
-)
+from fastdup_dagster.sources.object_store import ObjectStore, object_store
+from fastdup_dagster.sources.remote_errors import AccessDeniedError, RemoteError, RemoteFileNotFoundError
 
 PART_BYTES = 16 * 1024 * 1024
 _MOST_PARTS = 10_000  # S3's limit

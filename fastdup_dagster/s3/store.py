@@ -26,7 +26,7 @@ from fastdup_dagster.s3.objects import Objects, below
 from fastdup_dagster.s3.pages import with_pictures, with_plain_links, with_signed_links
 from fastdup_dagster.schemas import TableSchema
 from fastdup_dagster.sources.locations import Location, location
-from fastdup_dagster.sources.object_store import RemoteError
+from fastdup_dagster.sources.remote_errors import RemoteError
 from fastdup_dagster.storage import ROW_GROUP_ROWS, BusyError, StagedTable, TableStore, remove_tree
 
 _Read = TypeVar("_Read")

@@ -172,7 +172,7 @@ class Queue:
 
     def __init__(self, url: str) -> None:
         import boto3  # type: ignore[import-untyped]  # here, because it is slow to import and most runs are local
-        from botocore.config import Config  # type: ignore[import-untyped]
+        from botocore.config import Config
 
         retries = Config(retries={"mode": "standard", "total_max_attempts": 6})
         self._url, self._client = url, boto3.client("sqs", config=retries)

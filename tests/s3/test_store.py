@@ -14,7 +14,7 @@ from faulty_proxy import FAULTS, faulty_proxy
 
 from fastdup_dagster.s3.store import S3TableStore
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, KNN_GRAPH
-from fastdup_dagster.sources.object_store import (
+from fastdup_dagster.sources.remote_errors import (
     AccessDeniedError,
     EndpointError,
     NoCredentialsError,
