@@ -97,14 +97,14 @@ def test_the_nightly_schedule_lists_every_split_once_a_night_or_refreshes(home: 
     job = schedules.refresh_job(lambda instance: called.append(instance) or [])  # type: ignore[func-returns-value]
     with dg.instance_for_test() as instance:
         instance.add_dynamic_partitions("split", ["pets/train", "pets/val"])
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
-        monkeypatch.setenv(sensors.LAUNCHES, "image_manifest")
-        requests = schedules.nightly(job)(context)
-        assert [request.partition_key for request in requests] == ["pets/train", "pets/val"]
-        assert len({request.run_key for request in requests}) == 2
-        monkeypatch.setenv(sensors.LAUNCHES, "split")
-        [request] = schedules.nightly(job)(context)
-        assert request.run_key == at.isoformat()
+        with dg.build_schedule_context(instance=instance, scheduled_execution_time=at) as context:
+            monkeypatch.setenv(sensors.LAUNCHES, "image_manifest")
+            requests = schedules.nightly(job)(context)
+            assert [request.partition_key for request in requests] == ["pets/train", "pets/val"]
+            assert len({request.run_key for request in requests}) == 2
+            monkeypatch.setenv(sensors.LAUNCHES, "split")
+            [request] = schedules.nightly(job)(context)
+            assert request.run_key == at.isoformat()
         assert job.execute_in_process(instance=instance).success
         assert len(called) == 1
         failing = schedules.refresh_job(lambda _: ["pets/val"])
