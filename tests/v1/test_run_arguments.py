@@ -72,7 +72,9 @@ WORKS: tuple[tuple[str, Any, Callable[[Fastdup], Any]], ...] = (
     ("embeddings", None, lambda fd: fd.config["embeddings"] is None),
     ("tar_only", False, lambda fd: fd.num_instances() == 14),
     ("sync_s3_to_local", False, lambda fd: fd.num_instances() == 14),
+    ("sync_s3_to_local", True, lambda fd: fd.num_instances() == 14),
     ("delete_img", False, lambda fd: fd.num_instances() == 14),
+    ("delete_img", True, lambda fd: fd.num_instances() == 14),
     ("delete_tar", False, lambda fd: fd.num_instances() == 14),
 )
 
@@ -150,6 +152,8 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("input_dir", ["a.jpg", 5], ValueError, "5"),
     ("embeddings", "abc", ValueError, "embeddings='abc'"),
     ("tar_only", True, NotImplementedError, "tar_only"),
+    ("sync_s3_to_local", "yes", ValueError, "sync_s3_to_local"),
+    ("delete_img", "yes", ValueError, "delete_img"),
     ("delete_tar", True, NotImplementedError, "delete_tar"),
     ("input_dir", "gs://bucket/images", NotImplementedError, "gs://"),
     ("input_dir", "s3://user:word@bucket/images", ValueError, "refused"),
