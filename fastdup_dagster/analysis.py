@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from fastdup_dagster.schemas import (
 )
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import ListSource, Source, open_source
+from fastdup_dagster.sources.yolo import is_yolo, yolo_root
 from fastdup_dagster.stages.components import components
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
@@ -69,10 +71,14 @@ class Request:
     subset: Sequence[str] | None = None
     embeddings: Vectors | None = None
 
-    @property
+    @cached_property
     def base(self) -> Path:
         """Folder that relative names start at."""
+        if self.input_dir is None and self.annotations is not None and self.annotations.base is not None:
+            return self.annotations.base
         if isinstance(self.input_dir, str):
+            if is_yolo(self.input_dir) and Path(self.input_dir).expanduser().is_file():
+                return yolo_root(self.input_dir)
             path = Path(self.input_dir).expanduser()
             return path.absolute() if path.is_dir() or not path.exists() else path.absolute().parent
         return Path.cwd()
@@ -120,6 +126,7 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
             views, small = _extract(found, request.settings, model, work_dir, say)
         for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
             work_dir.store.write(schema, KEY, frame)
+        work_dir.write_header(None if request.annotations is None else request.annotations.header)
         work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
     if small:
         _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
@@ -166,7 +173,8 @@ def _instances(request: Request, work_dir: WorkDir) -> Instances:
     else:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()
-    named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root)
+    also = [annotations.base] if annotations is not None and annotations.base is not None else []
+    named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root, also)
     return instances(named, request.settings, annotations, request.subset)
 
 

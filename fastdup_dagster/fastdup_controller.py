@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from fastdup_dagster import constants as FD
 from fastdup_dagster.accessors import plain_input, say
-from fastdup_dagster.annotations import read_annotations
+from fastdup_dagster.annotations import Annotations, read_annotations
 from fastdup_dagster.checks import flag
 from fastdup_dagster.run_settings import run_settings, settings_of_embeddings
 from fastdup_dagster.search_methods import SearchMethods
+from fastdup_dagster.sources.yolo import is_yolo
 from fastdup_dagster.work_dir import absolute_input
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class FastdupController(SearchMethods):
 
         Args:
             input_dir: instead of what was given at creation.
-            annotations: pandas or polars frame, or csv path, with `filename` and any other columns.
+            annotations: pandas or polars frame, or csv path, with `filename` and any other columns; path of a COCO
+                json, of a YOLO yaml, of a folder of VOC xml files; a COCO dictionary.
             subset: names of the files to analyse, None for all.
             embeddings: n x d numbers, one row per annotation row: nothing is extracted.
             data_type: infer, image or bbox.
@@ -68,7 +70,7 @@ class FastdupController(SearchMethods):
             raise FileExistsError(f"overwrite=False, and work_dir={str(self.work_dir)!r} holds a finished run")
         given = self.input_dir if input_dir is None else plain_input(input_dir)
         path = None if given is None else absolute_input(given)
-        read = None if annotations is None else read_annotations(annotations, settings.data_type)
+        read = _annotations(annotations, given, settings.data_type, matrix is not None)
         if settings.data_type == FD.BBOX and read is None and settings.bounding_box is None:
             raise ValueError("data_type='bbox' needs annotations with boxes, or a bounding_box")
         if read is not None and read.boxes is not None and settings.bounding_box is not None:
@@ -153,6 +155,16 @@ class FastdupController(SearchMethods):
             raise TypeError(f"folder={folder!r}: expected the path of a folder")
         place = self.work_dir if folder is None else Path(folder).expanduser().absolute()
         return export_v1(self._results, place, flag("overwrite", overwrite))
+
+
+def _annotations(given: Any, input_dir: Any, data_type: str, are_embedded: bool) -> Annotations | None:
+    """What is annotated: by the annotations, or by the input itself, if that is a YOLO data set."""
+    if given is None:
+        if not isinstance(input_dir, str) or not is_yolo(input_dir):
+            return None
+        given = input_dir
+    read = read_annotations(given, data_type)
+    return read.only_instances() if are_embedded else read
 
 
 def _names(subset: Any) -> list[str] | None:
