@@ -21,6 +21,9 @@ from fastdup_dagster.work_dir import absolute_input
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fastdup_dagster.label_files import WrittenImage
+    from fastdup_dagster.label_tables import Header
+
 __all__ = ["FD", "FastdupController"]
 
 
@@ -155,6 +158,85 @@ class FastdupController(SearchMethods):
             raise TypeError(f"folder={folder!r}: expected the path of a folder")
         place = self.work_dir if folder is None else Path(folder).expanduser().absolute()
         return export_v1(self._results, place, flag("overwrite", overwrite))
+
+    def write_coco(
+        self,
+        path: str | Path,
+        drop_invalid: bool = True,
+        drop_duplicates: bool = False,
+        drop: Iterable[int] = (),
+        overwrite: bool = False,
+    ) -> Path:
+        """Writes the annotations as COCO, cleaned: with their ids, categories, segmentations and further fields.
+
+        An image all of whose boxes are dropped stays; a box that is no four or eight numbers cannot.
+
+        Args:
+            path: of the JSON file.
+            drop_invalid: leave out what is not valid: boxes outside their image or too small, images that are broken.
+            drop_duplicates: keep the first instance of each connected component only.
+            drop: ids of further instances to leave out: boxes, or in a run on whole images, images with their boxes.
+            overwrite: replace a file that is there.
+
+        Returns:
+            The path, absolute.
+
+        Raises:
+            FileExistsError: if the file is there and not to be replaced.
+            ValueError: for an id that is not there.
+        """
+        from fastdup_dagster.label_files import write_coco
+
+        target = Path(path).expanduser().absolute()
+        if target.exists() and not flag("overwrite", overwrite):
+            raise FileExistsError(f"{target} is there already: give another path, or overwrite=True")
+        header, images = self._written(drop_invalid, drop_duplicates, drop)
+        write_coco(target, images, header)
+        return target
+
+    def write_yolo(
+        self,
+        folder: str | Path,
+        drop_invalid: bool = True,
+        drop_duplicates: bool = False,
+        drop: Iterable[int] = (),
+        task: str | None = None,
+        copy_images: bool = False,
+    ) -> Path:
+        """Writes the annotations as a YOLO data set, cleaned: `data.yaml`, `images/<split>`, `labels/<split>`.
+
+        Args:
+            folder: a new or empty one.
+            drop_invalid: as in `write_coco`.
+            drop_duplicates: as in `write_coco`.
+            drop: as in `write_coco`.
+            task: detect, segment or obb; by default what was read, or obb if boxes are rotated.
+            copy_images: copy the images; else links lead to them.
+
+        Returns:
+            The path of `data.yaml`.
+
+        Raises:
+            FileExistsError: if something is in the folder.
+            ValueError: for an id that is not there, or another task.
+        """
+        from fastdup_dagster.yolo_files import write_yolo
+
+        header, images = self._written(drop_invalid, drop_duplicates, drop)
+        copy = flag("copy_images", copy_images)
+        return write_yolo(Path(folder).expanduser().absolute(), images, header, task, copy)
+
+    def _written(
+        self, drop_invalid: bool, drop_duplicates: bool, drop: Iterable[int]
+    ) -> tuple[Header, list[WrittenImage]]:
+        from fastdup_dagster.label_files import kept_rows, written_images
+        from fastdup_dagster.label_tables import Header
+
+        results = self._results
+        header = Header(**self._work_dir.read_header())
+        invalid, duplicates = flag("drop_invalid", drop_invalid), flag("drop_duplicates", drop_duplicates)
+        rows = kept_rows(results, invalid, duplicates, drop)
+        return header, written_images(results, header, rows)
 
 
 def _annotations(given: Any, input_dir: Any, data_type: str, are_embedded: bool) -> Annotations | None:

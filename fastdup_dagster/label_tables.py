@@ -49,12 +49,14 @@ class Header:
         fields: column -> field of an annotation.
         image_fields: column -> field of an image.
         json: columns that hold JSON.
+        images: the ids of all images, in order.
         rest: `categories`, and what else the format has beside images and annotations.
     """
 
     fields: dict[str, str] = field(default_factory=dict)
     image_fields: dict[str, str] = field(default_factory=dict)
     json: list[str] = field(default_factory=list)
+    images: list[Any] = field(default_factory=list)
     rest: dict[str, Any] = field(default_factory=dict)
 
 
@@ -197,7 +199,7 @@ class _Columns:
             return pl.Series(name, values, dtype=pl.Boolean)
         if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
             return pl.Series(name, values, dtype=pl.Int64)
-        if kinds and kinds <= {int, float} and all(value is None or abs(value) <= 2**53 for value in values):
+        if kinds and kinds <= {int, float} and all(abs(v) <= 2**53 for v in values if isinstance(v, int)):
             return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
         self.header.json.append(name)
         return pl.Series(name, [None if value is None else json.dumps(value) for value in values], dtype=pl.String)
@@ -207,6 +209,7 @@ class _Columns:
 
     def finished(self, labels: LabelSet) -> Header:
         self.header.rest.update(labels.header)
+        self.header.images.extend(image.fields["id"] for image in labels.images if "id" in image.fields)
         return self.header
 
 

@@ -158,7 +158,7 @@ def _box(item: dict[str, Any]) -> tuple[Box, str | None]:
     given = item.get("bbox")
     try:
         if given is None:
-            return extent(list(_polygon_numbers(item.get("segmentation")))), None
+            return extent(list(polygon_numbers(item.get("segmentation")))), None
         if not isinstance(given, list) or len(given) not in (4, 8):
             raise ValueError("expected 4 numbers")
         return tuple(number(value) for value in given), None
@@ -166,7 +166,12 @@ def _box(item: dict[str, Any]) -> tuple[Box, str | None]:
         return NO_BOX, f"bbox={reprlib.repr(given)}: {error}"
 
 
-def _polygon_numbers(segmentation: Any) -> Iterator[float]:
+def polygon_numbers(segmentation: Any) -> Iterator[float]:
+    """x1, y1, x2, y2, … of all polygons of a segmentation.
+
+    Raises:
+        ValueError: if it holds anything else, such as run lengths, or nothing.
+    """
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError("no box, and no polygon to take one from")
     for polygon in segmentation:

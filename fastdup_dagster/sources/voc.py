@@ -59,7 +59,8 @@ def read_voc(folder: str | Path) -> LabelSet:
         if name in named:
             raise ValueError(f"two files are about {name!r}: {named[name]}, {path}")
         named[name] = str(path)
-        found.images.append(LabelledImage(name, splits.get(path.stem), _size(page)))
+        fields = {"id": len(found.images), **_size(page)}
+        found.images.append(LabelledImage(name, splits.get(path.stem), fields))
         found.boxes += _boxes(page, len(found.images) - 1, path)
     if broken:
         raise ValueError(f"{len(broken)} broken files, the first: {'; '.join(broken[:_SHOWN])}")

@@ -119,12 +119,16 @@ def read_yolo(path: str | Path, size_of: SizeOf) -> LabelSet:
     """
     data = open_yolo(path)
     lines = [_lines(entry) for entry, _ in data.images]
-    is_rotated = _eight_are_corners(data, lines)
-    found = LabelSet(str(path), data.root, [], [], _header(data, is_rotated), list(data.notes))
+    lengths = {len(text.split()) - 1 for labels in lines for _, text in labels}
+    is_rotated = _eight_are_corners(data, lengths)
+    header = _header(data, is_rotated, any(many > 5 for many in lengths))
+    found = LabelSet(str(path), data.root, [], [], header, list(data.notes))
     unknown: Counter[int] = Counter()
     for (entry, split), labels in zip(data.images, lines, strict=True):
         size = size_of(entry.uri) if labels and entry.error_code is None else None
-        fields = {} if size is None else {"width": size[0], "height": size[1]}
+        fields = {"id": len(found.images)}
+        if size is not None:
+            fields |= {"width": size[0], "height": size[1]}
         found.images.append(LabelledImage(os.fsdecode(local_path(entry.uri)), split, fields))
         for where, text in labels:
             box = _label(text, where, data, is_rotated, size)
@@ -216,9 +220,12 @@ def _keypoints(path: Path, data: dict[Any, Any]) -> tuple[int, int] | None:
             raise ValueError(f"{path}: kpt_shape={reprlib.repr(given)}: expected [number of points, 2 or 3]")
 
 
-def _header(data: YoloData, is_rotated: bool) -> dict[str, Any]:
+def _header(data: YoloData, is_rotated: bool, has_polygons: bool) -> dict[str, Any]:
     kinds = [{"id": kind, "name": name} for kind, name in sorted(data.names.items())]
-    return {"categories": kinds, "yolo_task": "obb" if is_rotated else data.task or "detect"}
+    points = {} if data.keypoints is None else {"kpt_shape": list(data.keypoints)}
+    has_polygons = data.task in (None, "segment") and has_polygons and not points
+    task = "obb" if is_rotated else "segment" if has_polygons else "detect"
+    return {"categories": kinds, "yolo": {"task": task, **points}}
 
 
 def label_path(image: bytes) -> bytes:
@@ -242,8 +249,7 @@ def _lines(entry: Entry) -> list[tuple[str, str]]:
     return [(f"{shown}:{row}", line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
-def _eight_are_corners(data: YoloData, lines: list[list[tuple[str, str]]]) -> bool:
-    lengths = {len(text.split()) - 1 for labels in lines for _, text in labels}
+def _eight_are_corners(data: YoloData, lengths: set[int]) -> bool:
     if data.keypoints is not None or data.task == "segment" or 8 not in lengths:
         return False
     return data.task == "obb" or not any(many > 5 and many % 2 == 0 for many in lengths - {8})
