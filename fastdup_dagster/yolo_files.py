@@ -67,8 +67,10 @@ def write_yolo(
     described |= {"kpt_shape": shape} if shape else {}
     target = folder / "data.yaml"
     folder.mkdir(parents=True, exist_ok=True)
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
     with target.open("wb") as file:
-        YAML(typ="safe", pure=True).dump(described, file)
+        writer.dump(described, file)
     return target
 
 
