@@ -108,7 +108,7 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     model = load_model(request.settings) if vectors is None else None
     width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
-    found = _instances(request, work_dir)
+    found = listed(request, work_dir.root)
     for note in found.notes:
         say(note)
     for text in found.warnings:
@@ -161,7 +161,17 @@ def check_embeddings(request: Request) -> None:
         raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
 
 
-def _instances(request: Request, work_dir: WorkDir) -> Instances:
+def listed(request: Request, work_dir: Path | None) -> Instances:
+    """The instances of a request: its input listed, and joined with its annotations; nothing is read yet.
+
+    Args:
+        request: what is to be run.
+        work_dir: folder of results, which are no input; None if there is none.
+
+    Raises:
+        FileNotFoundError: if the input is not there.
+        ValueError: if nothing is found, or the annotations do not fit the listing.
+    """
     if request.embeddings is not None and request.annotations is not None:
         return precomputed_instances(request.annotations, request.base, request.settings, request.subset)
     annotations = request.annotations
@@ -174,7 +184,7 @@ def _instances(request: Request, work_dir: WorkDir) -> Instances:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()
     also = [annotations.base] if annotations is not None and annotations.base is not None else []
-    named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root, also)
+    named = NamedSource(source, request.base, annotated, request.inputs, work_dir, also)
     return instances(named, request.settings, annotations, request.subset)
 
 
