@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pillow_heif
 import pytest
 from PIL import Image
 
@@ -18,7 +19,7 @@ def picture(kind: str, orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     if kind == "HEIF":
-        pytest.importorskip("pillow_heif").register_heif_opener()
+        pillow_heif.register_heif_opener()
     buffer = io.BytesIO()
     with_exif = {} if kind in ("BMP", "GIF", "JPEG2000") else {"exif": exif}
     Image.effect_noise((60, 40), 50).convert("RGB").save(buffer, kind, **with_exif)
