@@ -11,6 +11,7 @@ from fastdup_dagster.sources.folder import FolderSource
 from fastdup_dagster.sources.path_list import ListSource, read_list_file
 from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, local_path, to_uri
 from fastdup_dagster.sources.splits import find_splits, images_outside
+from fastdup_dagster.sources.yolo import is_yolo, open_yolo
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -29,11 +30,11 @@ __all__ = [
 
 
 def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
-    """The source for an input: a folder, a text or csv file of paths, or a list of files and folders.
+    """The source for an input: a folder, a text or csv file of paths, a YOLO yaml, or a list of files and folders.
 
     Raises:
         FileNotFoundError: if the folder or list file is not there.
-        NotImplementedError: for a remote location, a video, an archive, or a data set's description.
+        NotImplementedError: for a remote location, a video or an archive.
         ValueError: for an input of another kind.
     """
     if isinstance(input_dir, (str, Path)):
@@ -43,6 +44,8 @@ def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
         path = Path(os.fsdecode(local_path(given)) if given.startswith("file:///") else given).expanduser()
         if path.is_dir():
             return FolderSource(path)
+        if is_yolo(path) and path.is_file():
+            return _yolo_source(path)
         if path.is_file():
             return ListSource(read_list_file(path), base=path.resolve().parent, name=str(path))
         raise FileNotFoundError(f"input_dir={str(input_dir)!r}: no such folder or list file")
@@ -51,3 +54,8 @@ def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
             [os.fsdecode(item) for item in input_dir], base=Path.cwd(), name=f"a list of {len(input_dir)} paths"
         )
     raise ValueError(f"input_dir={input_dir!r}: expected a folder, a list file, or a list of paths")
+
+
+def _yolo_source(path: Path) -> ListSource:
+    data = open_yolo(path)
+    return ListSource([data.name_of(entry) for entry, _ in data.images], base=data.root, name=str(path))
