@@ -41,8 +41,9 @@ _WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def serve(port: int) -> None:
     """Moto's server; `/_latency?S` makes every later request take S seconds more."""
+    import uvicorn
     from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, run_simple
+    from uvicorn.middleware.wsgi import WSGIMiddleware
 
     moto: _WSGI = DomainDispatcherApplication(create_backend_app)
     latency = 0.0
@@ -56,15 +57,8 @@ def serve(port: int) -> None:
         time.sleep(latency)
         return moto(environ, start)
 
-    class KeepsConnections(WSGIRequestHandler):
-        # as S3 does; without the second, headers and body would wait for one another
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def log(self, *_: Any) -> None:
-            """Nothing."""
-
-    run_simple("127.0.0.1", port, delayed, threaded=True, request_handler=KeepsConnections)
+    # uvicorn keeps connections open as S3 does; moto's own server closes each after one request.
+    uvicorn.run(WSGIMiddleware(delayed, workers=64), host="127.0.0.1", port=port, log_level="critical")  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from fastdup_dagster.schemas import (
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import ListSource, Source, is_remote, open_source
 from fastdup_dagster.sources.locations import remote_base
+from fastdup_dagster.sources.yolo import is_yolo, yolo_root
 from fastdup_dagster.stages.components import components
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
@@ -71,12 +73,16 @@ class Request:
     subset: Sequence[str] | None = None
     embeddings: Vectors | None = None
 
-    @property
+    @cached_property
     def base(self) -> str | Path:
         """Folder, or prefix in an object store, that relative names start at."""
+        if self.input_dir is None and self.annotations is not None and self.annotations.base is not None:
+            return self.annotations.base
         if isinstance(self.input_dir, str) and is_remote(self.input_dir):
             return remote_base(self.input_dir)
         if isinstance(self.input_dir, str):
+            if is_yolo(self.input_dir) and Path(self.input_dir).expanduser().is_file():
+                return yolo_root(self.input_dir)
             path = Path(self.input_dir).expanduser()
             return path.absolute() if path.is_dir() or not path.exists() else path.absolute().parent
         return Path.cwd()
@@ -108,7 +114,7 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     model = load_model(request.settings) if vectors is None else None
     width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
-    found = _instances(request, work_dir)
+    found = listed(request, work_dir.root)
     copied = Copied.of(found.manifest, request.settings, work_dir) if model is not None else Copied(found.manifest)
     found = replace(found, manifest=copied.manifest)
     for note in found.notes:
@@ -128,6 +134,7 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
             views, small = _extract(found, request.settings, model, work_dir, say, copied.copies)
         for schema, frame in [(IMAGE_MANIFEST, found.manifest), (ANNOTATIONS, found.annotations), *views]:
             work_dir.store.write(schema, KEY, frame)
+        work_dir.write_header(None if request.annotations is None else request.annotations.header)
         work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
     copied.remove()
     if small:
@@ -163,7 +170,17 @@ def check_embeddings(request: Request) -> None:
         raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
 
 
-def _instances(request: Request, work_dir: WorkDir) -> Instances:
+def listed(request: Request, work_dir: Path | None) -> Instances:
+    """The instances of a request: its input listed, and joined with its annotations; nothing is read yet.
+
+    Args:
+        request: what is to be run.
+        work_dir: folder of results, which are no input; None if there is none.
+
+    Raises:
+        FileNotFoundError: if the input is not there.
+        ValueError: if nothing is found, or the annotations do not fit the listing.
+    """
     if request.embeddings is not None and request.annotations is not None:
         return precomputed_instances(request.annotations, request.base, request.settings, request.subset)
     annotations = request.annotations
@@ -175,7 +192,8 @@ def _instances(request: Request, work_dir: WorkDir) -> Instances:
     else:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()
-    named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root)
+    also = [annotations.base] if annotations is not None and annotations.base is not None else []
+    named = NamedSource(source, request.base, annotated, request.inputs, work_dir, also)
     return instances(named, request.settings, annotations, request.subset)
 
 

@@ -1,4 +1,4 @@
-"""A user's annotations: a pandas or polars frame or a csv file, checked and brought into one form.
+"""A user's annotations: a frame, a csv file, COCO, YOLO or Pascal VOC, checked and brought into one form.
 
 Columns are carried through as they are; `filename` (also spelled `img_filename`), `label`, `split` and the
 columns of boxes mean something.
@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +18,19 @@ import polars as pl
 import pyarrow as pa
 
 from fastdup_dagster.constants import (
-    ANNOT_ERROR,
-    ANNOT_FD_ID,
     ANNOT_FILENAME,
-    ANNOT_VALID,
     BBOX,
     BBOX_COLUMNS,
     IMG,
     ROTATED_BBOX_COLUMNS,
 )
+from fastdup_dagster.label_tables import RESERVED, label_table, read_labels
 from fastdup_dagster.names import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILENAME_SPELLINGS = (ANNOT_FILENAME, "img_filename")
-# What the results say of every instance: a user's columns of these names come from earlier results.
-RESERVED = (ANNOT_FD_ID, ANNOT_ERROR, ANNOT_VALID, "is_annotated")
 _SHOWN = 5
 _OTHER_TEXT = (pl.Null, pl.Categorical, pl.Enum, pl.Object)
 
@@ -46,17 +42,37 @@ class Annotations:
     Attributes:
         filenames: of each row, as given.
         columns: the user's other columns, in order.
-        boxes: x, y, width, height or four corners of each row, NaN where a number is missing; None for whole images.
+        boxes: x, y, width, height or four corners of each row, NaN where a number is missing, None for a row that only
+            names an image without a box; None instead of a list for whole images.
         notes: sentences for people: what was left out.
+        errors: why a row's box is none, where the reader knows; empty if it never does.
+        base: folder that the file names start at if nobody says where the images are; None for the current one.
+        header: of COCO, YOLO and VOC: what it takes to write them back (`label_tables.Header`).
     """
 
     filenames: list[str]
     columns: pl.DataFrame
-    boxes: list[tuple[float, ...]] | None
+    boxes: list[tuple[float, ...] | None] | None
     notes: list[str]
+    errors: list[str | None] = field(default_factory=list)
+    base: Path | None = None
+    header: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.filenames)
+
+    def only_instances(self) -> Annotations:
+        """Without the rows that only name an image."""
+        if self.boxes is None or None not in self.boxes:
+            return self
+        kept = [row for row, box in enumerate(self.boxes) if box is not None]
+        return replace(
+            self,
+            filenames=[self.filenames[row] for row in kept],
+            columns=self.columns[kept],
+            boxes=[self.boxes[row] for row in kept],
+            errors=[self.errors[row] for row in kept] if self.errors else [],
+        )
 
     def text(self, name: str) -> pl.Series:
         """A column as text, nulls where it is missing."""
@@ -75,15 +91,20 @@ def read_annotations(given: Any, data_type: str = "infer") -> Annotations:
     """Reads annotations.
 
     Args:
-        given: a pandas or polars frame, or the path of a csv file (`.tsv`: separated by tabs).
+        given: a pandas or polars frame; the path of a csv file (`.tsv`: separated by tabs), of a COCO `.json`, of a
+            YOLO `.yaml`, or of a folder of Pascal VOC `.xml` files; or a COCO dictionary.
         data_type: `image`, `bbox`, or `infer`: boxes if there are columns of boxes.
 
     Raises:
-        FileNotFoundError: if the csv file is not there.
-        NotImplementedError: for COCO.
+        FileNotFoundError: if the file or folder is not there.
         TypeError: for anything else.
         ValueError: naming a missing column, missing names, or the first duplicates.
     """
+    if (labels := read_labels(given)) is not None:
+        table = label_table(labels, data_type)
+        return Annotations(
+            table.filenames, table.columns, table.boxes, table.notes, table.errors, labels.base, asdict(table.header)
+        )
     frame = _frame(given)
     spelling = next((name for name in FILENAME_SPELLINGS if name in frame.columns), None)
     if spelling is None:
@@ -110,21 +131,17 @@ def _frame(given: Any) -> pl.DataFrame:
         return given.with_columns(
             *(_as_text(given[name]) for name, dtype in given.schema.items() if dtype in _OTHER_TEXT)
         )
-    if isinstance(given, dict):
-        raise NotImplementedError("annotations={...}: COCO annotations are not supported yet; give a DataFrame")
     if isinstance(given, (str, Path)):
         return _read_file(Path(given).expanduser())
     if hasattr(given, "columns") and hasattr(given, "itertuples"):
         return _from_pandas(given)
     raise TypeError(
         f"annotations={reprlib.repr(given)} of type {type(given).__name__}: "
-        "expected a pandas or polars DataFrame, or a csv path"
+        "expected a DataFrame, the path of a csv, COCO or YOLO file or of a VOC folder, or a COCO dictionary"
     )
 
 
 def _read_file(path: Path) -> pl.DataFrame:
-    if path.suffix.lower() == ".json":
-        raise NotImplementedError(f"annotations={str(path)!r}: COCO annotations are not supported yet; give a csv")
     if not path.is_file():
         raise FileNotFoundError(f"annotations={str(path)!r}: no such file")
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -163,7 +180,7 @@ def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT")
 
 
-def _boxes(frame: pl.DataFrame, data_type: str) -> list[tuple[float, ...]] | None:
+def _boxes(frame: pl.DataFrame, data_type: str) -> list[tuple[float, ...] | None] | None:
     if data_type == IMG:
         return None
     # Rotated boxes say more than the upright ones around them.
@@ -191,7 +208,7 @@ def _why_no_boxes(frame: pl.DataFrame, data_type: str) -> str:
     return ""
 
 
-def _numbers(frame: pl.DataFrame) -> list[tuple[float, ...]]:
+def _numbers(frame: pl.DataFrame) -> list[tuple[float, ...] | None]:
     for name in frame.columns:
         if not frame[name].dtype.is_numeric():
             given = frame[name].drop_nulls()
@@ -202,14 +219,15 @@ def _numbers(frame: pl.DataFrame) -> list[tuple[float, ...]]:
     return [tuple(row) for row in numbers.iter_rows()]
 
 
-def _refuse_duplicates(filenames: Sequence[str], boxes: Sequence[tuple[float, ...]] | None, hint: str) -> None:
+def _refuse_duplicates(filenames: Sequence[str], boxes: Sequence[tuple[float, ...] | None] | None, hint: str) -> None:
     seen: set[Any] = set()
     repeated: dict[str, None] = {}
     for row, filename in enumerate(filenames):
         name = os.path.normpath(filename)
-        key = (name, *map(repr, boxes[row])) if boxes else name
+        box = boxes[row] if boxes else None
+        key = (name, *map(repr, box)) if box else name
         if key in seen:
-            repeated[f"{filename!r} {list(boxes[row])}" if boxes else repr(filename)] = None
+            repeated[f"{filename!r} {list(box)}" if box else repr(filename)] = None
         seen.add(key)
     if repeated:
         what = "duplicate boxes" if boxes else "duplicate file names"

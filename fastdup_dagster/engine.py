@@ -67,9 +67,10 @@ class Fastdup(FastdupController):
         """Analyses the images: lists, reads and measures them, finds their neighbours, pairs, outliers and clusters.
 
         Args:
-            input_dir: folder, list file, or list of files and folders; instead of what was given at creation.
+            input_dir: folder, list file, YOLO yaml, list of files and folders; instead of what was given at creation.
             annotations: pandas or polars frame, or csv path, with `filename` and optionally `label`, `split`, boxes
-                (`col_x, row_y, width, height`, or `x1, y1` … `x4, y4`), and any other column.
+                (`col_x, row_y, width, height`, or `x1, y1` … `x4, y4`), and any other column; path of a COCO json, a
+                YOLO yaml or a folder of Pascal VOC xml files; a COCO dictionary.
             embeddings: n x d numbers, one row per annotation row: nothing is extracted, images need not exist.
             subset: names of the files to analyse, None for all.
             data_type: infer, image or bbox; bbox makes every box an instance.

@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from fastdup_dagster import constants as FD
 from fastdup_dagster.accessors import plain_input, say
-from fastdup_dagster.annotations import read_annotations
+from fastdup_dagster.annotations import Annotations, read_annotations
 from fastdup_dagster.checks import flag
 from fastdup_dagster.run_settings import run_settings, settings_of_embeddings
 from fastdup_dagster.search_methods import SearchMethods
+from fastdup_dagster.sources.yolo import is_yolo
 from fastdup_dagster.work_dir import absolute_input
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fastdup_dagster.label_files import WrittenImage
+    from fastdup_dagster.label_tables import Header
 
 __all__ = ["FD", "FastdupController"]
 
@@ -41,7 +45,8 @@ class FastdupController(SearchMethods):
 
         Args:
             input_dir: instead of what was given at creation.
-            annotations: pandas or polars frame, or csv path, with `filename` and any other columns.
+            annotations: pandas or polars frame, or csv path, with `filename` and any other columns; path of a COCO
+                json, of a YOLO yaml, of a folder of VOC xml files; a COCO dictionary.
             subset: names of the files to analyse, None for all.
             embeddings: n x d numbers, one row per annotation row: nothing is extracted.
             data_type: infer, image or bbox.
@@ -71,7 +76,7 @@ class FastdupController(SearchMethods):
             )
         given = self.input_dir if input_dir is None else plain_input(input_dir)
         path = None if given is None else absolute_input(given)
-        read = None if annotations is None else read_annotations(annotations, settings.data_type)
+        read = _annotations(annotations, given, settings.data_type, matrix is not None)
         if settings.data_type == FD.BBOX and read is None and settings.bounding_box is None:
             raise ValueError("data_type='bbox' needs annotations with boxes, or a bounding_box")
         if read is not None and read.boxes is not None and settings.bounding_box is not None:
@@ -156,6 +161,95 @@ class FastdupController(SearchMethods):
             raise TypeError(f"folder={folder!r}: expected the path of a folder")
         place = self.work_dir if folder is None else Path(folder).expanduser().absolute()
         return export_v1(self._results, place, flag("overwrite", overwrite))
+
+    def write_coco(
+        self,
+        path: str | Path,
+        drop_invalid: bool = True,
+        drop_duplicates: bool = False,
+        drop: Iterable[int] = (),
+        overwrite: bool = False,
+    ) -> Path:
+        """Writes the annotations as COCO, cleaned: with their ids, categories, segmentations and further fields.
+
+        An image all of whose boxes are dropped stays; a box that is no four or eight numbers cannot.
+
+        Args:
+            path: of the JSON file.
+            drop_invalid: leave out what is not valid: boxes outside their image or too small, images that are broken.
+            drop_duplicates: keep the first instance of each connected component only.
+            drop: ids of further instances to leave out: boxes, or in a run on whole images, images with their boxes.
+            overwrite: replace a file that is there.
+
+        Returns:
+            The path, absolute.
+
+        Raises:
+            FileExistsError: if the file is there and not to be replaced.
+            ValueError: for an id that is not there.
+        """
+        from fastdup_dagster.label_files import write_coco
+
+        target = Path(path).expanduser().absolute()
+        if target.exists() and not flag("overwrite", overwrite):
+            raise FileExistsError(f"{target} is there already: give another path, or overwrite=True")
+        header, images = self._written(drop_invalid, drop_duplicates, drop)
+        write_coco(target, images, header)
+        return target
+
+    def write_yolo(
+        self,
+        folder: str | Path,
+        drop_invalid: bool = True,
+        drop_duplicates: bool = False,
+        drop: Iterable[int] = (),
+        task: str | None = None,
+        copy_images: bool = False,
+    ) -> Path:
+        """Writes the annotations as a YOLO data set, cleaned: `data.yaml`, `images/<split>`, `labels/<split>`.
+
+        Args:
+            folder: a new or empty one.
+            drop_invalid: as in `write_coco`.
+            drop_duplicates: as in `write_coco`.
+            drop: as in `write_coco`.
+            task: detect, segment or obb; by default what was read, or obb if boxes are rotated.
+            copy_images: copy the images; else links lead to them.
+
+        Returns:
+            The path of `data.yaml`.
+
+        Raises:
+            FileExistsError: if something is in the folder.
+            ValueError: for an id that is not there, or another task.
+        """
+        from fastdup_dagster.yolo_files import write_yolo
+
+        header, images = self._written(drop_invalid, drop_duplicates, drop)
+        copy = flag("copy_images", copy_images)
+        return write_yolo(Path(folder).expanduser().absolute(), images, header, task, copy)
+
+    def _written(
+        self, drop_invalid: bool, drop_duplicates: bool, drop: Iterable[int]
+    ) -> tuple[Header, list[WrittenImage]]:
+        from fastdup_dagster.label_files import kept_rows, written_images
+        from fastdup_dagster.label_tables import Header
+
+        results = self._results
+        header = Header(**self._work_dir.read_header())
+        invalid, duplicates = flag("drop_invalid", drop_invalid), flag("drop_duplicates", drop_duplicates)
+        rows = kept_rows(results, invalid, duplicates, drop)
+        return header, written_images(results, header, rows)
+
+
+def _annotations(given: Any, input_dir: Any, data_type: str, are_embedded: bool) -> Annotations | None:
+    """What is annotated: by the annotations, or by the input itself, if that is a YOLO data set."""
+    if given is None:
+        if not isinstance(input_dir, str) or not is_yolo(input_dir):
+            return None
+        given = input_dir
+    read = read_annotations(given, data_type)
+    return read.only_instances() if are_embedded else read
 
 
 def _names(subset: Any) -> list[str] | None:

@@ -73,6 +73,7 @@ class WorkDir:
         for name in (CONFIG_JSON, _OTHER_NAME):
             if _ours(self.root / name) is not None:
                 (self.root / name).unlink()
+        self._header_path.unlink(missing_ok=True)
         for owner in (EXPORT, CROPS):
             self.outputs.replace(owner, [])
         MadePages(self.root).forget()
@@ -88,6 +89,23 @@ class WorkDir:
         if path.exists() and _ours(path) is None:
             path = self.root / _OTHER_NAME
         write_atomically(path, json.dumps(dict(config), indent=2).encode("utf-8"))
+
+    @property
+    def _header_path(self) -> Path:
+        return self.store.path("annotations", KEY).with_suffix(".json")
+
+    def write_header(self, header: Mapping[str, Any] | None) -> None:
+        """Keeps what belongs to the annotations and to none of their rows, if there is such."""
+        if header is not None:
+            write_atomically(self._header_path, json.dumps(header).encode("ascii"))
+
+    def read_header(self) -> dict[str, Any]:
+        """What `write_header` kept; empty if that is nothing."""
+        try:
+            header = json.loads(self._header_path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return dict(header)
 
     def _find_config(self) -> dict[str, Any] | None:
         return _ours(self.root / CONFIG_JSON) or _ours(self.root / _OTHER_NAME)

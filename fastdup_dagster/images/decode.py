@@ -116,7 +116,7 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
         pixels = _salvaged(data, options, str(error))
     if is_cmyk:
         pixels = _rgb_of_cmyk(pixels)
-    orientation = _jpeg_orientation(data)
+    orientation = jpeg_orientation(data)
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     return Decoded(upright(pixels, orientation), width, height, "jpeg", False, is_truncated)
@@ -144,7 +144,8 @@ def _rgb_of_cmyk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.frombytes("CMYK", size, pixels.tobytes(), "raw", "CMYK;I").convert("RGB"))
 
 
-def _jpeg_orientation(data: bytes) -> int:
+def jpeg_orientation(data: bytes) -> int:
+    """The EXIF orientation of a JPEG, 1 where it has none; its header is enough."""
     start = data.find(b"Exif\x00\x00", 0, _jpeg_header_end(data))
     if start < 0:
         return 1

@@ -14,6 +14,7 @@ from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, local_
 from fastdup_dagster.sources.remote_errors import RemoteError
 from fastdup_dagster.sources.s3 import S3Source
 from fastdup_dagster.sources.splits import find_splits, images_outside
+from fastdup_dagster.sources.yolo import is_yolo, open_yolo
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -35,13 +36,13 @@ __all__ = [
 
 
 def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
-    """The source for an input: a folder, a text or csv file of paths, or a list of files and folders.
+    """The source for an input: a folder, a text or csv file of paths, a YOLO yaml, or a list of files and folders.
 
     All of them may be local or in an object store (`s3://bucket/prefix`, `minio://server/bucket/prefix`).
 
     Raises:
         FileNotFoundError: if the folder or list file is not there.
-        NotImplementedError: for another scheme, a video, an archive, or a data set's description.
+        NotImplementedError: for another scheme, a video or an archive.
         RemoteError: if a remote list file cannot be read.
         ValueError: for an input of another kind.
     """
@@ -55,6 +56,8 @@ def open_source(input_dir: str | Path | Sequence[str | bytes | Path]) -> Source:
         path = Path(os.fsdecode(local_path(given)) if given.startswith("file:///") else given).expanduser()
         if path.is_dir():
             return FolderSource(path)
+        if is_yolo(path) and path.is_file():
+            return _yolo_source(path)
         if path.is_file():
             return ListSource(read_list_file(path), base=path.resolve().parent, name=str(path))
         raise FileNotFoundError(f"input_dir={str(input_dir)!r}: no such folder or list file")
@@ -73,3 +76,8 @@ def _remote_source(given: str) -> Source:
     if is_remote_list(given):
         return ListSource(read_list_file(given), base=remote_base(given), name=given)
     return S3Source(given)
+
+
+def _yolo_source(path: Path) -> ListSource:
+    data = open_yolo(path)
+    return ListSource([data.name_of(entry) for entry, _ in data.images], base=data.root, name=str(path))

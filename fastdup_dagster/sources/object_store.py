@@ -1,9 +1,9 @@
 """Requests to an S3 server: signed, retried, bounded, with errors that name the bucket, the endpoint and a remedy.
 
-Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time, one that botocore signs
-and urllib3 sends takes 0.5 ms (pyarrow's file system asks twice and takes 0.9 ms), where a photo takes 5 ms to decode
-and embed; `benchmarks/s3.py` shows what it comes to. Credentials come from the standard AWS chain alone, and are in no
-message.
+Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time, one that botocore
+signs and urllib3 sends takes 0.5 ms (pyarrow's file system asks twice and takes 0.9 ms), where a photo takes 5 ms
+to decode and embed; `benchmarks/s3.py` shows what it comes to. Credentials come from the standard AWS chain alone,
+and are in no message.
 """
 
 from __future__ import annotations

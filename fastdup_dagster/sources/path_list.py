@@ -26,11 +26,6 @@ from fastdup_dagster.sources.paths import (
 from fastdup_dagster.sources.s3 import S3Source, holds_anything, remote_entries
 
 _HEADERS = frozenset({"filename", "img_filename", "file", "path", "filepath", "image", "image_path", "img_path", "uri"})
-_DESCRIPTIONS = {
-    "yaml": "YOLO data set descriptions",
-    "yml": "YOLO data set descriptions",
-    "json": "COCO annotations",
-}
 _SCHEME = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -151,15 +146,17 @@ def read_list_file(path: str | Path) -> list[str]:
     a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
 
     Raises:
-        NotImplementedError: for a video, an archive, or a data set's description.
+        NotImplementedError: for a video or an archive.
         OSError: if it cannot be read.
         ValueError: if the file names no path, or is not text.
     """
     kind = extension(os.fsencode(path))
     if kind in IMAGE_EXTENSIONS:
         raise ValueError(f"{path} is an image, not a text file that lists some; give the folder that it is in")
-    if is_video_or_archive(kind) or kind in _DESCRIPTIONS:
-        what = _DESCRIPTIONS.get(kind, "videos and archives")
+    if kind == "json":
+        raise ValueError(f"{path} is no list of files: give COCO as annotations, and the folder of its images here")
+    if is_video_or_archive(kind):
+        what = "videos and archives"
         raise NotImplementedError(f"{path}: {what} are not supported yet; give a folder of images, or a list of files")
     if isinstance(path, str):
         place = location(path)

@@ -29,6 +29,7 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked, decode_side
+from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree, write_parquet
@@ -322,18 +323,17 @@ def _assemble(
     staged: StagedTable, plan: _TablePlan, manifest: pl.DataFrame, settings: Settings, model: EmbeddingModel
 ) -> None:
     """Writes the rows in id order: ids, keys and flags as they are now, everything else as it was computed."""
-    for start in range(0, len(manifest), _BLOCK):
+    blocks = ordered_blocks(plan.rows, plan.file, plan.row, _BLOCK, plan.parts)
+    for start, taken in zip(range(0, len(manifest), _BLOCK), blocks, strict=True):
         block = manifest[start : start + _BLOCK]
-        file, row = plan.file[start : start + _BLOCK], plan.row[start : start + _BLOCK]
         keys = pl.Series("source_key", plan.keys[start : start + _BLOCK], dtype=pl.String)
-        known = file != NOWHERE
-        if known.all():
-            frame = plan.rows.take(file, row)
+        known = plan.file[start : start + _BLOCK] != NOWHERE
+        if taken is not None and known.all():
+            frame = taken
         else:
             frame = _failed_rows(plan.schema, block, model)
-            if known.any():
+            if taken is not None:
                 order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-                taken = plan.rows.take(file[known], row[known])
                 both = pl.concat([taken.select(plan.schema.names), frame.filter(pl.Series(~known))])
                 frame = both[np.argsort(order)]
         staged.write(plan.schema.frame(_flagged(frame.with_columns(block["index"], keys), settings)))

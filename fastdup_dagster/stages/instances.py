@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance
 from fastdup_dagster.stages.named_source import NamedSource
 
 _SHOWN = 5
+_NO_BOX = "an image without a box"
+Box = tuple[float, ...]
 # What a source's note says where it left out archives or videos beside images.
 _MIXED = "archives or videos"
 
@@ -81,7 +84,8 @@ def instances(
         made = Instances(boxed(made.manifest, settings), made.annotations, notes)
     else:
         made = _crops(listing.frame, files, rows, annotations, notes)
-    left_out = len(annotations) - int(made.annotations["is_annotated"].sum())
+    taken = set(files["filename"])
+    left_out = sum(name not in taken for name in rows)
     told = [f"{left_out} annotation rows are of files that are not part of this run"] if left_out else []
     if len(source.missing) == len(set(annotations.filenames)):
         places = ", ".join(map(str, source.bases))
@@ -175,28 +179,46 @@ def _crops(
     table = pl.DataFrame({"filename": rows, "row": range(len(rows))}, schema={"filename": pl.String, "row": pl.Int64})
     crops = table.join(files, on="filename", how="inner", maintain_order="left")
     crops = _with_boxes(crops, [boxes[row] for row in crops["row"]], crops["index"])
+    if annotations.errors:
+        reasons = [annotations.errors[row] for row in crops["row"]]
+        crops = _failed(crops, pl.Series(reasons, dtype=pl.String), pl.lit("BAD_BOUNDING_BOX"))
     crops = crops.with_columns(pl.col("row").alias("index"))
     bare = listing.filter(~pl.col("filename").is_in([name for name in rows if name is not None]))
     bare = bare.with_columns(pl.int_range(len(boxes), len(boxes) + pl.len()).alias("new"))
     bare = bare.join(files.select("index"), on="index", how="semi", maintain_order="left")
-    reason = pl.lit("MISSING_ANNOTATION").alias("error_code"), pl.lit("an image without a box").alias("error")
-    bare = bare.with_columns(
-        pl.col("new").alias("index"),
-        *(pl.when(pl.col("error_code").is_null()).then(r).otherwise(r.meta.output_name()) for r in reason),
-    )
+    bare = _failed(bare, pl.lit(_NO_BOX), pl.lit("MISSING_ANNOTATION")).with_columns(pl.col("new").alias("index"))
     columns = ["row", *IMAGE_MANIFEST.names]
     bare = bare.with_columns(pl.lit(None, dtype=pl.Int64).alias("row"))
     both = pl.concat([crops.select(columns), bare.select(columns)])
     made = _annotated(both, both["row"], annotations)
-    return Instances(made.manifest, made.annotations, notes)
+    is_instance = both["row"].is_not_null() & both["box"].is_not_null()
+    return Instances(made.manifest, made.annotations.with_columns(is_annotated=is_instance), notes)
 
 
-def _with_boxes(frame: pl.DataFrame, boxes: list[tuple[float, ...]], parents: pl.Series) -> pl.DataFrame:
-    """Rows of files turned into crops of them."""
-    ids = [instance_id(name, box) for name, box in zip(frame["filename"], boxes, strict=True)]
+def _failed(frame: pl.DataFrame, reasons: pl.Series | pl.Expr, code: pl.Expr) -> pl.DataFrame:
+    """Rows with a reason against them, where the listing has none yet."""
+    frame = frame.with_columns(reasons.alias("_reason"))
+    fails = pl.col("error_code").is_null() & pl.col("_reason").is_not_null()
     return frame.with_columns(
+        pl.when(fails).then(code).otherwise("error_code").alias("error_code"),
+        pl.when(fails).then("_reason").otherwise("error").alias("error"),
+    ).drop("_reason")
+
+
+def _with_boxes(frame: pl.DataFrame, boxes: list[Box | None], parents: pl.Series) -> pl.DataFrame:
+    """Rows of files turned into crops of them; those without a box stay whole images, which are no instances."""
+    seen: Counter[tuple[str, tuple[str, ...] | None]] = Counter()
+    ids: list[str] = []
+    for name, box in zip(frame["filename"], boxes, strict=True):
+        key = (name, None if box is None else tuple(map(repr, box)))
+        # The second box of the same place is another instance.
+        ids.append(instance_id(name, () if box is None else (*box, *([seen[key]] if seen[key] else []))))
+        seen[key] += 1
+    is_box = pl.Series([box is not None for box in boxes], dtype=pl.Boolean)
+    frame = frame.with_columns(
         pl.Series("instance_id", ids, dtype=pl.String),
-        pl.lit("crop").alias("media"),
-        parents.alias("parent"),
-        pl.Series("box", [list(box) for box in boxes], dtype=pl.List(pl.Float64)),
+        pl.when(is_box).then(pl.lit("crop")).otherwise("media").alias("media"),
+        pl.when(is_box).then(parents).alias("parent"),
+        pl.Series("box", [None if box is None else list(box) for box in boxes], dtype=pl.List(pl.Float64)),
     )
+    return _failed(frame, pl.when(~is_box).then(pl.lit(_NO_BOX)), pl.lit("MISSING_ANNOTATION"))

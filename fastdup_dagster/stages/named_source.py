@@ -27,6 +27,7 @@ class NamedSource:
         inputs: the files, folders and prefixes that the source lists, absolute: names may be relative to any of these
             folders, and a file that is named here, or in `more`, is input whoever wrote it.
         work_dir: folder of results, which are no input even if it lies inside a listed folder.
+        also: further folders that relative names may start at.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class NamedSource:
         more: Sequence[str] = (),
         inputs: Sequence[str | Path] = (),
         work_dir: Path | None = None,
+        also: Sequence[Path] = (),
     ) -> None:
         self._source = source
         self._more = more
@@ -45,7 +47,7 @@ class NamedSource:
         files = [path for path in paths if not path.is_dir()]
         self._listed = [as_bytes(folder).rstrip(b"/") + b"/" for folder in folders]
         self._named = {as_bytes(path) for path in files}
-        self._bases = list(dict.fromkeys([base, *folders, *prefixes, *_common_folder(files)]))
+        self._bases = list(dict.fromkeys([base, *folders, *prefixes, *_common_folder(files), *also]))
         self._alone = {path.name: as_bytes(path) for path in files}
         for name in {name for name, times in Counter(path.name for path in files).items() if times > 1}:
             del self._alone[name]

@@ -44,6 +44,7 @@ class ReadAhead:
         self._most_bytes = most_bytes
         self._ahead: dict[str, Future[bytes]] = {}
         self._sizes: dict[str, int] = {}
+        self._bytes = 0
         self._early: set[str] = set()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="read")
@@ -69,7 +70,7 @@ class ReadAhead:
             data = future.result()
         finally:
             with self._lock:
-                self._sizes.pop(uri, None)
+                self._bytes -= self._sizes.pop(uri, 0)
                 self._fill()
         with self._lock:
             del self._ahead[uri]
@@ -77,18 +78,17 @@ class ReadAhead:
 
     def _fill(self) -> None:
         """Begins to read what there is room for."""
-        room = self._most_bytes - sum(self._sizes.values())
         while self._next is not None and len(self._sizes) < _AHEAD_FILES:
             uri, size = self._next
             size = _UNKNOWN_SIZE if size is None else size
-            if self._sizes and size > room:
+            if self._sizes and self._bytes + size > self._most_bytes:
                 return
             self._next = next(self._waiting, None)
             if uri in self._early:
                 self._early.discard(uri)
                 continue
-            room -= size
             self._sizes[uri] = size
+            self._bytes += size
             self._ahead[uri] = self._pool.submit(read_bytes, uri)
 
     def __enter__(self) -> ReadAhead:
@@ -113,10 +113,15 @@ def remote_reader(
         threads: that decode.
         copies: URIs to read in place of others.
     """
-    remote = dict.fromkeys((task.uri, task.file_size) for task in tasks if is_remote(task.uri))
-    if copies or not remote:
-        yield (lambda uri: read_bytes(copies.get(uri, uri))) if copies else read_bytes, None
+    if copies:
+        yield (lambda uri: read_bytes(copies.get(uri, uri))), None
         return
-    with ReadAhead(remote) as ahead:
+    if not any(is_remote(task.uri) for task in tasks):
+        yield read_bytes, None
+        return
+    files: Iterable[tuple[str, int | None]] = ((task.uri, task.file_size) for task in tasks if is_remote(task.uri))
+    if any(task.box for task in tasks):  # crops: a file has several tasks
+        files = dict.fromkeys(files)
+    with ReadAhead(files) as ahead:
         # Half of what is read ahead is in the workers' chunks at most, the other half on its way.
         yield ahead.take, AHEAD_BYTES // (2 * threads)

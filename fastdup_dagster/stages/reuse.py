@@ -75,6 +75,10 @@ class ReusableRows:
         self._files.append(path)
         return len(self._files) - 1
 
+    def path(self, number: int) -> Path:
+        """The file of a number."""
+        return self._files[number]
+
     def find(self, keys: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Where the rows of these keys are: file numbers (NOWHERE if not known) and rows."""
         places = [self._by_key.get(key, (NOWHERE, 0)) for key in keys]
@@ -100,7 +104,8 @@ class ReusableRows:
         pieces, places = [], []
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
-            for group, inside, which in _row_groups(self._files[int(number)], rows[wanted]):
+            for table, inside, which in row_groups(self.path(int(number)), rows[wanted]):
+                group = pl.DataFrame(table)
                 whole = len(inside) == len(group) and (np.diff(inside) == 1).all()
                 pieces.append(group if whole else group[inside])
                 places.append(wanted[which])
@@ -110,9 +115,7 @@ class ReusableRows:
         return frame if in_order else frame[order]
 
 
-def _row_groups(
-    path: Path, rows: NDArray[np.int64]
-) -> Iterator[tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.int64]]]:
+def row_groups(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
     """For each row group that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
     with pq.ParquetFile(path) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
@@ -120,4 +123,4 @@ def _row_groups(
         groups = np.searchsorted(ends, rows, side="right")
         for number in np.unique(groups):
             which = np.flatnonzero(groups == number)
-            yield pl.DataFrame(file.read_row_group(int(number))), rows[which] - (ends[number] - sizes[number]), which
+            yield file.read_row_group(int(number)), rows[which] - (ends[number] - sizes[number]), which

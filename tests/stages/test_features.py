@@ -19,7 +19,7 @@ from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS
 from fastdup_dagster.settings import settings_from
 from fastdup_dagster.sources import open_source
-from fastdup_dagster.stages import decode_worker
+from fastdup_dagster.stages import decode_worker, read_ahead
 from fastdup_dagster.stages.features import FEATURE_TABLES, FeatureSummary, compute_features
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.storage import TableStore, table_digest
@@ -132,8 +132,8 @@ def bench(done: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench
     copied = Bench(tmp_path / "images", TableStore(tmp_path / "store"), done.model)
     copied.run()  # the same bytes at another place: read once more, known by their hash
     assert copied.inferred == 0
-    read = decode_worker.read_bytes
-    monkeypatch.setattr(decode_worker, "read_bytes", lambda uri: copied.reads.append(uri) or read(uri))
+    read = read_ahead.read_bytes
+    monkeypatch.setattr(read_ahead, "read_bytes", lambda uri: copied.reads.append(uri) or read(uri))
     return copied
 
 
@@ -294,7 +294,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_the_next_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = bench.digests()
-    read = decode_worker.read_bytes
+    read = read_ahead.read_bytes
 
     def refuse(uri: str) -> bytes:
         if uri.endswith("003.jpg"):
@@ -302,7 +302,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_the_next_time(
         return read(uri)
 
     with monkeypatch.context() as patch:
-        patch.setattr(decode_worker, "read_bytes", refuse)
+        patch.setattr(read_ahead, "read_bytes", refuse)
         summary = bench.run(recompute=True)
     assert summary.invalid.filter(pl.col("filename") == "003.jpg")["error_code"].to_list() == ["READ_ERROR"]
     for name in FEATURE_TABLES:

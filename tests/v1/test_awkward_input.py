@@ -221,7 +221,7 @@ def test_few_images_give_empty_frames_and_no_error(good: int, bad: int, tmp_path
     for number in range(bad):
         (folder / f"bad-{number}.png").write_text("no")
     fd = fastdup.create(tmp_path / "work", folder)
-    fd.run(threshold=-2, **QUIET)
+    fd.run(threshold=-2, cc_threshold=1, **QUIET)
     assert fd.num_instances() == good and fd.num_instances(valid_only=False) == good + bad
     pairs = 2 if good == 2 else 0
     assert len(fd.similarity()) == pairs and len(fd.outliers()) == (1 if pairs else 0)

