@@ -22,7 +22,7 @@ from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.settings import Settings, parse_box
 from fastdup_dagster.sources import display_name, local_path, open_source, to_uri
 from fastdup_dagster.sources.paths import as_bytes
-from fastdup_dagster.stages.decode_worker import DECODE_SIDE
+from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.knn_graph import valid_vectors
@@ -111,7 +111,7 @@ class ImageSearch:
             ValueError: if the image cannot be used.
         """
         try:
-            decoded = pixels_of(image) if image is not None else _read(filename, self._settings)
+            decoded = pixels_of(image) if image is not None else _read(filename, self._settings, self.model)
         except ImageError as error:
             raise ValueError(f"{filename!r}: {error.code}: {error}") from error
         square = self.model.square(decoded.pixels)
@@ -221,13 +221,13 @@ def pixels_of(image: Any) -> Decoded:
     raise ValueError(f"image of type {kind}: expected a PIL image, or uint8 of H x W x 3, H x W x 4 or H x W")
 
 
-def _read(filename: str, settings: Settings) -> Decoded:
+def _read(filename: str, settings: Settings, model: EmbeddingModel) -> Decoded:
     """An image as the run saw those that it indexed: whole, or the part that a `bounding_box` cuts out of each."""
     if filename.startswith(("s3://", "minio://")):
         raise NotImplementedError(f"filename={filename!r}: remote images are not supported yet")
     data = read_bytes(to_uri(as_bytes(Path(existing(filename)).expanduser())))
     if settings.bounding_box is None:
-        return decode(data, DECODE_SIDE, settings.max_pixels)
+        return decode(data, decode_side(model), settings.max_pixels)
     return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
 
 

@@ -16,9 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fastdup_dagster import constants as FD
+
 Distance = Literal["cosine", "euclidean", "l1", "linf", "canberra", "braycurtis", "jensenshannon"]
 
 BUNDLED_MODEL = "efficientnet_lite0"
+# Models that a name stands for, and the width of their vectors; `resent50` is how V1's page spells it.
+NAMED_MODELS = {
+    FD.DINOV2S_MODEL: FD.DINOV2S_MODEL_DIM,
+    FD.DINOV2B_MODEL: FD.DINOV2B_MODEL_DIM,
+    FD.CLIP_MODEL: FD.CLIP_MODEL_DIM,
+    FD.CLIP_MODEL2: FD.CLIP_MODEL2_DIM,
+    FD.RESNET50_MODEL: FD.RESNET50_MODEL_DIM,
+    "resent50": FD.RESNET50_MODEL_DIM,
+    FD.EFFICIENTNET_MODEL: FD.EFFICIENTNET_MODEL_DIM,
+}
 _DETECTORS = ("face", "ocr", "yolov5s")
 _BOX_PARTS = ("row_y", "col_x", "height", "width")
 
@@ -62,7 +74,9 @@ class Settings(BaseModel):
 
     # what is computed per image
     model_path: str | None = Field(
-        None, description="None for the bundled model, or the path of an .onnx or .ort model"
+        None,
+        description="None for the bundled model; the name of one in the model store (dinov2s, dinov2b, clip, clip336, "
+        "resnet50, efficientnet); or the path of an .onnx or .ort model",
     )
     d: int | None = Field(None, ge=1, description="width of the feature vector; None takes the model's own")
     high_accuracy: bool = Field(False, description="the bundled model at d = 960")
@@ -141,6 +155,8 @@ class Settings(BaseModel):
             raise ValueError(f"min_offset={self.min_offset} is past max_offset={self.max_offset}")
         if self.model_path is None and self.d is not None and self.d not in (576, 960):
             raise ValueError(f"d={self.d}: the bundled model gives 576 or 960; another width needs model_path")
+        if self.d not in (None, width := NAMED_MODELS.get(self.model_path or "", self.d)):
+            raise ValueError(f"d={self.d}: the model {self.model_path!r} gives vectors of width {width}")
         if self.augmentation_additive_margin and (self.augmentation_horiz or self.augmentation_vert):
             raise ValueError(
                 f"augmentation_additive_margin={self.augmentation_additive_margin} together with augmentation_horiz="
@@ -275,4 +291,6 @@ def load_settings(path: Path) -> Settings:
 def with_model_from(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values of settings with a relative `model_path` taken from the folder of the file that they stand in."""
     model = values.get("model_path")
-    return {**values, **({"model_path": str(folder / Path(model).expanduser())} if isinstance(model, str) else {})}
+    if not isinstance(model, str) or model in NAMED_MODELS:
+        return dict(values)
+    return {**values, "model_path": str(folder / Path(model).expanduser())}
