@@ -18,6 +18,7 @@ from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.images.decode import MIN_SIDE
 from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.models.detectors import open_detector
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
     ANNOTATIONS,
@@ -30,11 +31,12 @@ from fastdup_dagster.schemas import (
     SIMILARITY,
     TableSchema,
 )
-from fastdup_dagster.settings import Settings
+from fastdup_dagster.settings import Settings, is_detector
 from fastdup_dagster.sources import ListSource, Source, open_source
 from fastdup_dagster.stages.components import components
+from fastdup_dagster.stages.detections import crops_of, detect
 from fastdup_dagster.stages.features import compute_features
-from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
+from fastdup_dagster.stages.instances import FindBoxes, Instances, instances, precomputed_instances
 from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
 from fastdup_dagster.stages.named_source import NamedSource
 from fastdup_dagster.stages.neighbours import new_index
@@ -102,7 +104,7 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     model = load_model(request.settings) if vectors is None else None
     width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
-    found = _instances(request, work_dir)
+    found = _instances(request, work_dir, say)
     for note in found.notes:
         say(note)
     for text in found.warnings:
@@ -154,7 +156,7 @@ def check_embeddings(request: Request) -> None:
         raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
 
 
-def _instances(request: Request, work_dir: WorkDir) -> Instances:
+def _instances(request: Request, work_dir: WorkDir, say: Say) -> Instances:
     if request.embeddings is not None and request.annotations is not None:
         return precomputed_instances(request.annotations, request.base, request.settings, request.subset)
     annotations = request.annotations
@@ -167,7 +169,22 @@ def _instances(request: Request, work_dir: WorkDir) -> Instances:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()
     named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root)
-    return instances(named, request.settings, annotations, request.subset)
+    return instances(named, request.settings, annotations, request.subset, _find_boxes(request.settings, work_dir, say))
+
+
+def _find_boxes(settings: RunSettings, work_dir: WorkDir, say: Say) -> FindBoxes | None:
+    """What runs the detector of the settings; None if they have none."""
+    if not is_detector(settings.bounding_box):
+        return None
+    detector = open_detector(settings)
+
+    def find(files: pl.DataFrame) -> pl.DataFrame:
+        with work_dir.store.lock("detections", KEY):
+            found = detect(files, settings, detector, work_dir.store, KEY, recompute=settings.recompute)
+        say(f"{found['boxes'].list.len().sum()} detections in {len(found)} images")
+        return crops_of(files, found, str(settings.bounding_box))
+
+    return find
 
 
 def _extract(

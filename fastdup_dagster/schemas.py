@@ -184,6 +184,20 @@ ANNOTATIONS = TableSchema(
     ),
 )
 
+DETECTIONS = TableSchema(
+    "detections",
+    "image that a detector looked at",
+    (
+        _INDEX,
+        Column("boxes", pa.list_(pa.list_(pa.float64())), "of each detection, as in `box`; the surest first"),
+        Column("labels", pa.list_(pa.string()), "of each: the class, or the text"),
+        Column("confidences", pa.list_(pa.float64()), "of each: 0 to 1"),
+        _SOURCE_KEY,
+        _ERROR_CODE,
+        _ERROR,
+    ),
+)
+
 EMBEDDINGS = TableSchema(
     "embeddings",
     "instance",
@@ -331,6 +345,7 @@ TABLES: dict[str, TableSchema] = {
     for table in (
         IMAGE_MANIFEST,
         ANNOTATIONS,
+        DETECTIONS,
         EMBEDDINGS,
         IMG_STATS,
         KNN_GRAPH,

@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from fastdup_dagster.models.download import Progress
-    from fastdup_dagster.models.store import ModelStore, StoredModel
+    from fastdup_dagster.models.store import StoredModel
 
 _SHA256 = click.option("--sha256", help="Of the file, if you know it: 64 hex digits; another one is refused.")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 import polars as pl
 
 from fastdup_dagster.schemas import IMAGE_MANIFEST
-from fastdup_dagster.settings import Settings, parse_box
+from fastdup_dagster.settings import Settings, is_detector, parse_box
 from fastdup_dagster.sources import IMAGE_EXTENSIONS, Entry, NothingFoundError, Source
 from fastdup_dagster.storage import table_digest
 
@@ -75,8 +75,8 @@ def nothing_left(of: str, settings: Settings) -> str:
 
 
 def boxed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Every row turned into a crop of its image, if the settings have a `bounding_box`."""
-    if settings.bounding_box is None:
+    """Every row turned into a crop of its image, if the settings give the box; a detector finds its boxes later."""
+    if settings.bounding_box is None or is_detector(settings.bounding_box):
         return frame
     box = parse_box(settings.bounding_box)
     return frame.with_columns(

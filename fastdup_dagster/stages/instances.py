@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,11 @@ from fastdup_dagster.schemas import ANNOTATIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, NothingFoundError, display_name, to_uri
 from fastdup_dagster.sources.paths import as_bytes
+from fastdup_dagster.stages.detections import FOUND_COLUMNS
 from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
 from fastdup_dagster.stages.named_source import NamedSource
+
+FindBoxes = Callable[[pl.DataFrame], pl.DataFrame]
 
 _SHOWN = 5
 # What a source's note says where it left out archives or videos beside images.
@@ -47,7 +50,11 @@ class Instances:
 
 
 def instances(
-    source: NamedSource, settings: Settings, annotations: Annotations | None, subset: Sequence[str] | None
+    source: NamedSource,
+    settings: Settings,
+    annotations: Annotations | None,
+    subset: Sequence[str] | None,
+    find_boxes: FindBoxes | None = None,
 ) -> Instances:
     """Lists the source and joins it with the annotations.
 
@@ -56,6 +63,7 @@ def instances(
         settings: what is selected, and a `bounding_box` for all images.
         annotations: what the user knows, None if nothing.
         subset: names of the files to take, None for all.
+        find_boxes: makes the listing of what a detector finds in the images, see `detections.crops_of`.
 
     Raises:
         NothingFoundError: if nothing is listed, or nothing is left of it.
@@ -68,6 +76,8 @@ def instances(
     notes = listing.notes + notes
     warned = [note for note in listing.notes if _MIXED in note]
     if annotations is None:
+        if find_boxes is not None:
+            return Instances(*_found(find_boxes(files), None), notes, warned)
         return Instances(boxed(files, settings), unannotated(files["index"]), notes, warned)
     rows = [source.resolve(name) for name in annotations.filenames]
     if annotations.boxes is None:
@@ -77,10 +87,15 @@ def instances(
             raise ValueError(f"annotations: several rows for one image: {names}")
         placed = files.select("index", "filename").join(table, on="filename", how="left", maintain_order="left")
         made = _annotated(files, placed["row"], annotations)
-        made = Instances(boxed(made.manifest, settings), made.annotations, notes)
+        named = int(made.annotations["is_annotated"].sum())
+        if find_boxes is not None:
+            made = Instances(*_found(find_boxes(made.manifest), made.annotations), notes)
+        else:
+            made = Instances(boxed(made.manifest, settings), made.annotations, notes)
     else:
         made = _crops(listing.frame, files, rows, annotations, notes)
-    left_out = len(annotations) - int(made.annotations["is_annotated"].sum())
+        named = int(made.annotations["is_annotated"].sum())
+    left_out = len(annotations) - named
     told = [f"{left_out} annotation rows are of files that are not part of this run"] if left_out else []
     if len(source.missing) == len(set(annotations.filenames)):
         places = ", ".join(map(str, source.bases))
@@ -186,6 +201,25 @@ def _crops(
     both = pl.concat([crops.select(columns), bare.select(columns)])
     made = _annotated(both, both["row"], annotations)
     return Instances(made.manifest, made.annotations, notes)
+
+
+def _found(listing: pl.DataFrame, annotated: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Manifest and annotations of what a detector found: those of the image that each box is in, then its own.
+
+    Args:
+        listing: see `detections.crops_of`.
+        annotated: the table `annotations` of the images; None if there are none.
+    """
+    crop = pl.col("media") == "crop"
+    if annotated is None:
+        joined, theirs = listing.with_columns(crop.alias("is_annotated")), []
+    else:
+        theirs = [name for name in annotated.columns if name not in (*ANNOTATIONS.names, *FOUND_COLUMNS)]
+        images = annotated.select(pl.col("index").alias("image"), "is_annotated", *(pl.col(n) for n in theirs))
+        ours = listing.select("index", "image", "media", *FOUND_COLUMNS)
+        joined = ours.join(images, on="image", how="left", maintain_order="left")
+        joined = joined.with_columns((crop & pl.col("is_annotated").fill_null(False)).alias("is_annotated"))
+    return IMAGE_MANIFEST.frame(listing), ANNOTATIONS.frame(joined, [*theirs, *FOUND_COLUMNS])
 
 
 def _with_boxes(frame: pl.DataFrame, boxes: list[tuple[float, ...]], parents: pl.Series) -> pl.DataFrame:
