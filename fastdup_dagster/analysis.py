@@ -18,7 +18,6 @@ from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.images.decode import MIN_SIDE
 from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.models import EmbeddingModel, load_model
-from fastdup_dagster.models.detectors import open_detector
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
     ANNOTATIONS,
@@ -31,12 +30,12 @@ from fastdup_dagster.schemas import (
     SIMILARITY,
     TableSchema,
 )
-from fastdup_dagster.settings import Settings, is_detector
+from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import ListSource, Source, open_source
 from fastdup_dagster.stages.components import components
-from fastdup_dagster.stages.detections import crops_of, detect
+from fastdup_dagster.stages.detections import boxes_finder
 from fastdup_dagster.stages.features import compute_features
-from fastdup_dagster.stages.instances import FindBoxes, Instances, instances, precomputed_instances
+from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
 from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
 from fastdup_dagster.stages.named_source import NamedSource
 from fastdup_dagster.stages.neighbours import new_index
@@ -169,22 +168,9 @@ def _instances(request: Request, work_dir: WorkDir, say: Say) -> Instances:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()
     named = NamedSource(source, request.base, annotated, request.inputs, work_dir.root)
-    return instances(named, request.settings, annotations, request.subset, _find_boxes(request.settings, work_dir, say))
-
-
-def _find_boxes(settings: RunSettings, work_dir: WorkDir, say: Say) -> FindBoxes | None:
-    """What runs the detector of the settings; None if they have none."""
-    if not is_detector(settings.bounding_box):
-        return None
-    detector = open_detector(settings)
-
-    def find(files: pl.DataFrame) -> pl.DataFrame:
-        with work_dir.store.lock("detections", KEY):
-            found = detect(files, settings, detector, work_dir.store, KEY, recompute=settings.recompute)
-        say(f"{found['boxes'].list.len().sum()} detections in {len(found)} images")
-        return crops_of(files, found, str(settings.bounding_box))
-
-    return find
+    settings = request.settings
+    find_boxes = boxes_finder(settings, work_dir.store, KEY, say, settings.recompute)
+    return instances(named, settings, annotations, request.subset, find_boxes)
 
 
 def _extract(

@@ -23,7 +23,7 @@ ERROR_CODES: dict[str, str] = {
     "IMAGE_TOO_SMALL": "under 10 pixels on a side",
     "IMAGE_TOO_LARGE": "more pixels than the settings allow to decode",
     "BAD_BOUNDING_BOX": "outside the image, or under 10 pixels on a side",
-    "MISSING_ANNOTATION": "an image without a row in the annotations",
+    "MISSING_ANNOTATION": "an image without a row in the annotations, or in which a detector found nothing",
     "UNSUPPORTED_FORMAT": "a format, or a pixel type, that no decoder here reads",
     "READ_ERROR": "the bytes could not be read",
     "INVALID_EMBEDDING": "the model gave a zero or a non-finite feature vector",

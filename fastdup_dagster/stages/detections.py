@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ import numpy as np
 import polars as pl
 
 from fastdup_dagster.images import ImageError, decode, opencv_alone, read_bytes
-from fastdup_dagster.models.detectors import Detector
+from fastdup_dagster.models.detectors import Detector, open_detector
 from fastdup_dagster.schemas import DETECTIONS, IMAGE_MANIFEST
-from fastdup_dagster.settings import Settings
+from fastdup_dagster.settings import Settings, is_detector
 from fastdup_dagster.stages.features import Progress
-from fastdup_dagster.stages.image_manifest import instance_id
+from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import TableStore, remove_tree, write_parquet
 
@@ -32,6 +32,35 @@ _VERSION = "1"
 _STAGE = "detections"
 _PART_SECONDS = 5.0
 FOUND_COLUMNS = ("label", "confidence")
+
+
+def boxes_finder(
+    settings: Settings,
+    store: TableStore,
+    key: str,
+    say: Callable[[str], None] = lambda text: None,
+    recompute: bool = False,
+) -> FindBoxes | None:
+    """What makes the listing of a partition's detections out of that of its images; None if no detector is asked for.
+
+    Args:
+        settings: `bounding_box` names the detector; see `open_detector` for what that raises.
+        store: where what was found is kept.
+        key: partition key.
+        say: told what was found.
+        recompute: look at every image again.
+    """
+    if not is_detector(settings.bounding_box):
+        return None
+    detector = open_detector(settings)
+
+    def find(files: pl.DataFrame) -> pl.DataFrame:
+        with store.lock(DETECTIONS.name, key):
+            found = detect(files, settings, detector, store, key, recompute=recompute)
+        say(f"{found['boxes'].list.len().sum()} detections in {len(found)} images")
+        return crops_of(files, found, str(settings.bounding_box))
+
+    return find
 
 
 def detect(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +22,16 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, NothingFoundError, display_name, to_uri
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.detections import FOUND_COLUMNS
-from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
+from fastdup_dagster.stages.image_manifest import (
+    FindBoxes,
+    boxed,
+    entries_frame,
+    instance_id,
+    list_all,
+    nothing_left,
+    sliced,
+)
 from fastdup_dagster.stages.named_source import NamedSource
-
-FindBoxes = Callable[[pl.DataFrame], pl.DataFrame]
 
 _SHOWN = 5
 # What a source's note says where it left out archives or videos beside images.
