@@ -48,7 +48,7 @@ class Preprocessing:
 
     def scaled(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The numbers that go in, float32, of RGB images n x side x side x 3."""
-        mean, deviation = np.float32(self.mean), np.float32(self.deviation)
+        mean, deviation = (np.array(values, dtype=np.float32) for values in (self.mean, self.deviation))
         return (images.astype(np.float32) / np.float32(255) - mean) / deviation
 
 
