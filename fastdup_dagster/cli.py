@@ -118,7 +118,7 @@ def run(
         called = name or (path.absolute().name if path.is_dir() else path.stem)
         entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
         made = planning.make_plan(called, entry, chosen, overrides, recompute)
-    except (NotImplementedError, OSError, TypeError, ValueError) as error:
+    except (ImportError, NotImplementedError, OSError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     planning.register_plan(made)
     analysis = _analyse(made, overrides, recompute, verbose)

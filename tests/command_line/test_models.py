@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,19 @@ def test_a_run_with_a_model_that_is_not_here_says_the_command(tmp_path: Path) ->
     found = CliRunner().invoke(main, ["run", str(tmp_path / "images"), "--model", "resnet50"])
     assert found.exit_code == 2
     assert "fastdup-dagster models pull resnet50" in found.output
+
+
+def test_a_run_with_a_detector_that_is_not_here_says_the_command(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    (tmp_path / "images").mkdir()
+    for detector, words in (("face", "fastdup-dagster models pull yunet"), ("ocr", "fastdup-dagster[ocr]")):
+        (tmp_path / "settings.yaml").write_text(f"bounding_box: {detector}\n")
+        found = CliRunner().invoke(
+            main, ["run", str(tmp_path / "images"), "--settings", str(tmp_path / "settings.yaml"), "--name", "mine"]
+        )
+        assert (found.exit_code, words in found.output) == (2, True), found.output
 
 
 @pytest.mark.parametrize("command", ["list", "pull", "add", "verify"])
