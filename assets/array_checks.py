@@ -20,10 +20,12 @@ def against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.DataFrame
 
     Returns:
         `index` (null where the table lacks the image), `image` (null where the manifest does), `filename`,
-        `error_code`, `error`.
+        `error_code`, `error`; an image without annotation, in which a detector found nothing, is not in error.
     """
     images = manifest.select(pl.col("index").alias("image"), "filename")
-    table = rows.select("index", "error_code", "error").collect()
+    bare = pl.col("error_code").eq_missing("MISSING_ANNOTATION")
+    code, error = (pl.when(~bare).then(pl.col(name)).alias(name) for name in ("error_code", "error"))
+    table = rows.select("index", "error_code", "error").collect().with_columns(code, error)
     joined = table.join(images, left_on="index", right_on="image", how="full", coalesce=False)
     return joined.select("index", "image", "filename", "error_code", "error")
 

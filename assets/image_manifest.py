@@ -13,8 +13,11 @@ from fastdup_dagster.datasets import parse_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.store import StoreResource
+from fastdup_dagster.settings import is_detector
 from fastdup_dagster.sources import NothingFoundError
 from fastdup_dagster.stages import image_manifest as stage
+from fastdup_dagster.stages.detections import boxes_finder
 
 Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
 
@@ -25,21 +28,31 @@ Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
     **described("image_manifest", "images", {"polars", "parquet"}, code_version="1"),
 )
 def image_manifest(
-    context: dg.AssetExecutionContext, datasets: DatasetsResource, gx: GreatExpectationsResource, pages: PagesResource
+    context: dg.AssetExecutionContext,
+    datasets: DatasetsResource,
+    store: StoreResource,
+    gx: GreatExpectationsResource,
+    pages: PagesResource,
 ) -> Iterator[Result]:
     """Every file of the split: id, path, size, time of change, and the errors that a listing can see.
 
     Its data version covers the time of change of each file: bytes can change at equal size. A file that was only
-    touched costs one read further down, and nothing there changes.
+    touched costs one read further down, and nothing there changes. With a detector, a row per box that it finds.
     """
     key = context.partition_key
+    settings = datasets.settings(key)
+    find_boxes = boxes_finder(settings, store.of(key), key, context.log.info)
     try:
-        listing = stage.list_images(datasets.source(key), datasets.settings(key), split=parse_key(key)[1])
+        listing = stage.list_images(datasets.source(key), settings, parse_key(key)[1], find_boxes)
     except NothingFoundError as error:
         yield from gate(context, pages, [expectations.nothing_found(key, error)])
         return
     frame = listing.frame
-    yield from gate(context, pages, gx.check(frame, "image_manifest", key, expectations.image_manifest()))
+    yield from gate(
+        context,
+        pages,
+        gx.check(frame, "image_manifest", key, expectations.image_manifest(crops=is_detector(settings.bounding_box))),
+    )
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(stage.manifest_version(frame)),

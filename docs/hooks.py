@@ -15,13 +15,17 @@ from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.models.registry import MODELS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
 from fastdup_dagster.settings import Limits, Settings
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-_NOT_PUBLISHED = "annotations"
+_KEPT_BESIDE = {
+    "annotations": "Only the Python API keeps it, with the user's own columns after these.\n",
+    "detections": "No asset: kept beside the tables of a run with a detector, so that it looks at no image twice.\n",
+}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -43,8 +47,8 @@ def tables() -> Iterator[str]:
     """Every table: what a row stands for, its columns, and the gates that it passes before it is published."""
     for table in TABLES.values():
         yield f"\n## {table.name}\n\nA row per {table.row}.\n"
-        if table.name == _NOT_PUBLISHED:
-            yield "Only the Python API keeps it, with the user's own columns after these.\n"
+        if table.name in _KEPT_BESIDE:
+            yield _KEPT_BESIDE[table.name]
         rows = ((f"`{c.name}`", f"`{c.dtype}`", "yes" if c.nullable else "", c.description) for c in table.columns)
         yield from _table(("column", "type", "may be null", "what it holds"), rows)
         if table.name in CHECKS:
@@ -120,14 +124,36 @@ def command_line() -> Iterator[str]:
     """The help of every command, as click prints it."""
     root = click.Context(cli.main, info_name="fastdup-dagster", max_content_width=100)
     yield from _console(cli.main.get_help(root))
-    for name, command in cli.main.commands.items():
-        context = click.Context(command, info_name=name, parent=root, max_content_width=100)
-        yield f"\n## {name}\n"
+    yield from _commands(cli.main, root, "##")
+
+
+def _commands(group: click.Group, parent: click.Context, heading: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        context = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+        yield f"\n{heading} {context.command_path.removeprefix('fastdup-dagster ')}\n"
         yield from _console(command.get_help(context))
+        if isinstance(command, click.Group):
+            yield from _commands(command, context, f"{heading}#")
 
 
 def _console(text: str) -> Iterator[str]:
     yield from ("```text", "\n".join(line.rstrip() for line in text.splitlines()), "```")
+
+
+def named_models() -> Iterator[str]:
+    """The models of the registry."""
+    rows = (
+        (
+            f"`{model.name}`",
+            model.title,
+            model.width or "",
+            model.licence or "not stated",
+            "<br>".join(f"`{file.url}`" for file in model.files) or model.note,
+            "yes" if model.verified else "no",
+        )
+        for model in MODELS.values()
+    )
+    yield from _table(("name", "what it is", "d", "licence", "address", "verified"), rows)
 
 
 def assets() -> Iterator[str]:
@@ -178,6 +204,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
-        tables, error_codes, settings, run_settings, limits, constant_names, command_line, assets, jobs, examples
+        tables, error_codes, settings, run_settings, limits, constant_names, command_line, named_models, assets, jobs,
+        examples
     )
 }  # fmt: skip

@@ -35,7 +35,9 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import ListSource, Source, open_source
 from fastdup_dagster.sources.yolo import is_yolo, yolo_root
 from fastdup_dagster.stages.components import components
+from fastdup_dagster.stages.detections import boxes_finder
 from fastdup_dagster.stages.features import compute_features
+from fastdup_dagster.stages.image_manifest import FindBoxes
 from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
 from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
 from fastdup_dagster.stages.named_source import NamedSource
@@ -108,7 +110,8 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     model = load_model(request.settings) if vectors is None else None
     width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
-    found = listed(request, work_dir.root)
+    find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
+    found = listed(request, work_dir.root, find_boxes)
     for note in found.notes:
         say(note)
     for text in found.warnings:
@@ -161,12 +164,13 @@ def check_embeddings(request: Request) -> None:
         raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
 
 
-def listed(request: Request, work_dir: Path | None) -> Instances:
-    """The instances of a request: its input listed, and joined with its annotations; nothing is read yet.
+def listed(request: Request, work_dir: Path | None, find_boxes: FindBoxes | None = None) -> Instances:
+    """The instances of a request: its input listed, and joined with its annotations. Only detection reads.
 
     Args:
         request: what is to be run.
         work_dir: folder of results, which are no input; None if there is none.
+        find_boxes: detects what the instances are; None where they are images or given boxes.
 
     Raises:
         FileNotFoundError: if the input is not there.
@@ -185,7 +189,7 @@ def listed(request: Request, work_dir: Path | None) -> Instances:
     annotated = annotations.filenames if annotations else ()
     also = [annotations.base] if annotations is not None and annotations.base is not None else []
     named = NamedSource(source, request.base, annotated, request.inputs, work_dir, also)
-    return instances(named, request.settings, annotations, request.subset)
+    return instances(named, request.settings, annotations, request.subset, find_boxes)
 
 
 def _extract(

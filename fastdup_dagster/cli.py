@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fastdup_dagster.command_line.models import models
+
 if TYPE_CHECKING:
     from fastdup_dagster.command_line.analyse import Analysis
 
@@ -25,7 +27,7 @@ _SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--threshold", "threshold", float, "Pairs: similarity over it (0.9)."),
     ("--cc-threshold", "cc_threshold", float, "Clusters: similarity at or over it (0.96)."),
     ("--outlier-percentile", "outlier_percentile", float, "Share of the edges that count as outliers (0.05)."),
-    ("--model", "model_path", str, "An .onnx model of your own; `bundled` for the one that comes along."),
+    ("--model", "model_path", str, "A name out of `models list`, an .onnx of your own, or `bundled` (default)."),
     ("--max-invalid-share", "max_invalid_share", float, "Broken files that are accepted, 0 to 1 (0.05)."),
 )
 
@@ -116,7 +118,7 @@ def run(
         called = name or (path.absolute().name if path.is_dir() else path.stem)
         entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
         made = planning.make_plan(called, entry, chosen, overrides, recompute)
-    except (NotImplementedError, OSError, TypeError, ValueError) as error:
+    except (ImportError, NotImplementedError, OSError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     planning.register_plan(made)
     analysis = _analyse(made, overrides, recompute, verbose)
@@ -199,6 +201,9 @@ def search(
     searching.say_found(found, as_json)
 
 
+main.add_command(models)
+
+
 @main.command(epilog="\b\nExample:\n  fastdup-dagster dev --port 3000")
 @click.option("--port", default=3000, show_default=True, help="Of the Dagster UI, on this machine alone.")
 @click.option("--pages-port", default=3010, show_default=True, help="Of galleries and reports, on this machine alone.")
@@ -242,6 +247,16 @@ def _model(given: str) -> dict[str, Any]:
     """Settings of `--model`; the bundled one needs none, so what is remembered of another one is forgotten."""
     if given == "bundled":
         return {"model_path": None, "d": None}
+    from fastdup_dagster.settings import NAMED_MODELS
+
+    if given in NAMED_MODELS:
+        from fastdup_dagster.models.store import ModelStore
+
+        try:
+            ModelStore().require(given, f"--model {given}")
+        except FileNotFoundError as error:
+            raise click.UsageError(str(error)) from error
+        return {"model_path": given, "d": None}
     path = Path(given).expanduser().resolve()
     if not path.is_file():
         raise click.UsageError(f"--model {given}: does not exist; give the path of an .onnx file, or `bundled`")

@@ -75,7 +75,8 @@ class Fastdup(FastdupController):
             subset: names of the files to analyse, None for all.
             data_type: infer, image or bbox; bbox makes every box an instance.
             overwrite: replace the results of a finished work_dir; features are reused all the same.
-            model_path: None for the bundled model, or the path of an .onnx or .ort model.
+            model_path: None for the bundled model; dinov2s, dinov2b, clip, clip336, resnet50 or efficientnet out of
+                the model store; or the path of an .onnx or .ort model. A run never downloads.
             distance: cosine; euclidean; with nnf_mode='Flat' also l1, linf, canberra, braycurtis, jensenshannon.
             nearest_neighbors_k: neighbours per instance.
             threshold: pairs: similarity over it.
@@ -91,7 +92,9 @@ class Fastdup(FastdupController):
             run_advanced_stats: also hue, saturation, per-channel means, edges.
             nnf_mode: faiss factory string; Flat is exact.
             find_regex: regular expression searched in the relative path.
-            bounding_box: one box to cut out of every image: `row_y=..,col_x=..,height=..,width=..`.
+            bounding_box: one box to cut out of every image: `row_y=..,col_x=..,height=..,width=..`; or what finds
+                boxes: `face`, `ocr`, `yolov5s`, or the path of a YOLOv5 .onnx. Each box is an instance, with columns
+                `label` (class or text) and `confidence`.
             augmentation_additive_margin: pixels around every crop.
             augmentation_vert: margin above and below a crop, a share of its height.
             augmentation_horiz: margin left and right of it, a share of its width.
@@ -103,6 +106,7 @@ class Fastdup(FastdupController):
 
         Raises:
             FileExistsError: with overwrite=False on a finished work_dir.
+            FileNotFoundError: if input or model is not there; for a named model with the command that brings it.
             NotImplementedError: for an argument that has no effect here yet.
             TypeError: for an unknown argument, naming the nearest known one.
             ValueError: for a value that is refused, naming argument and value.

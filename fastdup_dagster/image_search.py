@@ -19,10 +19,10 @@ from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.names import existing, printable, raw_name, shown_name
 from fastdup_dagster.results import Results
 from fastdup_dagster.run_settings import RunSettings
-from fastdup_dagster.settings import Settings, parse_box
+from fastdup_dagster.settings import Settings, is_detector, parse_box
 from fastdup_dagster.sources import display_name, local_path, open_source, to_uri
 from fastdup_dagster.sources.paths import as_bytes
-from fastdup_dagster.stages.decode_worker import DECODE_SIDE
+from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.knn_graph import valid_vectors
@@ -101,7 +101,8 @@ class ImageSearch:
 
         Args:
             filename: of the image, as it is or as results show it; only its name in the result if `image` is given.
-                Where the run cut one `bounding_box` out of every image, it is cut out of this file too.
+                Where the run cut one `bounding_box` out of every image, it is cut out of this file too; where a
+                detector found boxes, the image is taken whole: give the pixels of a crop as `image`.
             image: Pillow image, or array H x W x 3 (RGB), H x W x 4 or H x W, uint8.
 
         Returns:
@@ -111,7 +112,7 @@ class ImageSearch:
             ValueError: if the image cannot be used.
         """
         try:
-            decoded = pixels_of(image) if image is not None else _read(filename, self._settings)
+            decoded = pixels_of(image) if image is not None else _read(filename, self._settings, self.model)
         except ImageError as error:
             raise ValueError(f"{filename!r}: {error.code}: {error}") from error
         square = self.model.square(decoded.pixels)
@@ -221,13 +222,13 @@ def pixels_of(image: Any) -> Decoded:
     raise ValueError(f"image of type {kind}: expected a PIL image, or uint8 of H x W x 3, H x W x 4 or H x W")
 
 
-def _read(filename: str, settings: Settings) -> Decoded:
-    """An image as the run saw those that it indexed: whole, or the part that a `bounding_box` cuts out of each."""
+def _read(filename: str, settings: Settings, model: EmbeddingModel) -> Decoded:
+    """An image as the run saw those that it indexed: whole, or the part that one box cuts out of each."""
     if filename.startswith(("s3://", "minio://")):
         raise NotImplementedError(f"filename={filename!r}: remote images are not supported yet")
     data = read_bytes(to_uri(as_bytes(Path(existing(filename)).expanduser())))
-    if settings.bounding_box is None:
-        return decode(data, DECODE_SIDE, settings.max_pixels)
+    if settings.bounding_box is None or is_detector(settings.bounding_box):
+        return decode(data, decode_side(model), settings.max_pixels)
     return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
 
 

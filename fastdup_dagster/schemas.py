@@ -23,7 +23,7 @@ ERROR_CODES: dict[str, str] = {
     "IMAGE_TOO_SMALL": "under 10 pixels on a side",
     "IMAGE_TOO_LARGE": "more pixels than the settings allow to decode",
     "BAD_BOUNDING_BOX": "outside the image, or under 10 pixels on a side",
-    "MISSING_ANNOTATION": "an image without a row in the annotations",
+    "MISSING_ANNOTATION": "an image without a row in the annotations, or in which a detector found nothing",
     "UNSUPPORTED_FORMAT": "a format, or a pixel type, that no decoder here reads",
     "READ_ERROR": "the bytes could not be read",
     "INVALID_EMBEDDING": "the model gave a zero or a non-finite feature vector",
@@ -184,6 +184,20 @@ ANNOTATIONS = TableSchema(
     ),
 )
 
+DETECTIONS = TableSchema(
+    "detections",
+    "image that a detector looked at",
+    (
+        _INDEX,
+        Column("boxes", pa.list_(pa.list_(pa.float64())), "of each detection, as in `box`; the surest first"),
+        Column("labels", pa.list_(pa.string()), "of each: the class, or the text"),
+        Column("confidences", pa.list_(pa.float64()), "of each: 0 to 1"),
+        _SOURCE_KEY,
+        _ERROR_CODE,
+        _ERROR,
+    ),
+)
+
 EMBEDDINGS = TableSchema(
     "embeddings",
     "instance",
@@ -331,6 +345,7 @@ TABLES: dict[str, TableSchema] = {
     for table in (
         IMAGE_MANIFEST,
         ANNOTATIONS,
+        DETECTIONS,
         EMBEDDINGS,
         IMG_STATS,
         KNN_GRAPH,

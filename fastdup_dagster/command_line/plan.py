@@ -24,8 +24,9 @@ from fastdup_dagster.datasets import (
 )
 from fastdup_dagster.images import read_image
 from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.models.detectors import open_detector
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.settings import Settings, readable
+from fastdup_dagster.settings import Settings, is_detector, readable
 from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
@@ -196,6 +197,8 @@ def make_plan(
     settings = entry.typed_settings().with_changes(**overrides)
     model = ModelResource().load(settings)  # the run opens the same one
     new_index(model.width, settings.nnf_mode, settings.distance)
+    if is_detector(settings.bounding_box):
+        open_detector(settings)
     store = TableStore(entry.store_root())
     _make_writable(store.root)
     planned, samples = [], []

@@ -39,8 +39,8 @@ DECODE_SIDE = 2 * WORKING_SIDE
 
 
 def decode_side(model: EmbeddingModel) -> int:
-    """The least side in pixels that a JPEG is decoded at: nobody gets it enlarged."""
-    return max(DECODE_SIDE, model.side)
+    """The least side in pixels that a JPEG is decoded at: nobody gets it enlarged; 0 for its full size."""
+    return 0 if model.crops else max(DECODE_SIDE, model.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,8 @@ class DecodeWorker:
                 **measured,
             }
         if "embeddings" in tables:
-            square = self._model.square(working if self._model.side <= WORKING_SIDE else image.pixels)
+            whole = self._model.crops or self._model.side > WORKING_SIDE
+            square = self._model.square(image.pixels if whole else working)
             batch.add(square, task.position, {"content_hash": digest, "model": self._model.id})
 
     def _embed(self, batch: _Batch, result: ChunkRows) -> None:

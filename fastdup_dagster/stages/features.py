@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fastdup_dagster.images import opencv_alone
+from fastdup_dagster.images import Margins, opencv_alone
 from fastdup_dagster.memory import frugal_memory, trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
@@ -206,8 +206,8 @@ def compute_features(
 
 def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     """What decides a row besides the image itself: 32 hex digits."""
-    names = ["max_pixels", "augmentation_horiz", "augmentation_vert", "augmentation_additive_margin"]
-    made_by = [str(decode_side(model))]
+    names = ["max_pixels"]
+    made_by = [str(decode_side(model)), repr(Margins.of(settings))]
     if table == "img_stats":
         names += ["run_stats", "run_advanced_stats"]
     else:

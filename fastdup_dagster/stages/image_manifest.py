@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import polars as pl
 
 from fastdup_dagster.schemas import IMAGE_MANIFEST
-from fastdup_dagster.settings import Settings, parse_box
+from fastdup_dagster.settings import Settings, is_detector, parse_box
 from fastdup_dagster.sources import IMAGE_EXTENSIONS, Entry, NothingFoundError, Source
 from fastdup_dagster.storage import table_digest
+
+FindBoxes = Callable[[pl.DataFrame], pl.DataFrame]
 
 MANIFEST_SETTINGS = ("find_regex", "min_file_size", "num_images", "min_offset", "max_offset", "bounding_box")
 
@@ -30,8 +32,17 @@ class Listing:
     notes: list[str]
 
 
-def list_images(source: Source, settings: Settings, split: str | None = None) -> Listing:
+def list_images(
+    source: Source, settings: Settings, split: str | None = None, find_boxes: FindBoxes | None = None
+) -> Listing:
     """Lists a source; ids are positions in the FULL listing, so that slices of it concatenate.
+
+    Args:
+        source: what is listed.
+        settings: what is selected, and a `bounding_box` for all images.
+        split: name of the part of a data set that it is.
+        find_boxes: makes the listing of what a detector finds in the images, see `detections.crops_of`; its ids count
+            what was found.
 
     Raises:
         NothingFoundError: if there is nothing to list, saying where and for which extensions it looked.
@@ -40,7 +51,8 @@ def list_images(source: Source, settings: Settings, split: str | None = None) ->
     frame, notes = sliced(whole.frame, settings)
     if frame.is_empty():
         raise NothingFoundError(nothing_left(f"{len(whole.frame)} images in {source.name}", settings))
-    return Listing(boxed(frame, settings), whole.notes + notes)
+    made = boxed(frame, settings) if find_boxes is None else IMAGE_MANIFEST.frame(find_boxes(frame))
+    return Listing(made, whole.notes + notes)
 
 
 def list_all(source: Source, settings: Settings, split: str | None = None) -> Listing:
@@ -75,8 +87,8 @@ def nothing_left(of: str, settings: Settings) -> str:
 
 
 def boxed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Every row turned into a crop of its image, if the settings have a `bounding_box`."""
-    if settings.bounding_box is None:
+    """Every row turned into a crop of its image, if the settings give the box; a detector finds its boxes later."""
+    if settings.bounding_box is None or is_detector(settings.bounding_box):
         return frame
     box = parse_box(settings.bounding_box)
     return frame.with_columns(
