@@ -5,7 +5,8 @@
 PHOTOS holds images named `nXXXXXXXX_class_name.JPEG`, one ImageNet class each. A file's class is the label of the
 bundled list that has the same words, whatever stands between them; of labels that differ in upper and lower case alone
 (`Cardigan` the dog, `cardigan`) the one that is spelled alike. ImageNet has two classes named crane and two named
-maillot, which the list tells apart by a further word: either counts. A file whose class the list lacks counts as missed.
+maillot, which the list tells apart by a further word: either counts. A file whose class the list lacks counts as
+missed.
 """
 
 from __future__ import annotations
