@@ -27,7 +27,6 @@ _SHOWN = 6
     partitions_def=SPLITS,
     deps=[caption_model],
     check_specs=check_specs("captions", SPLITS),
-    dagster_type=StagedTable,
     **described("captions", "text", {"onnx", "parquet"}, code_version="1"),
 )
 def captions(

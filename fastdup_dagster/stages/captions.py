@@ -125,7 +125,7 @@ class _Worker:
             return rows
         whole = all(row.box is None for row in wanted)
         try:
-            min_side = self.captioner.min_side if whole else None
+            min_side = self.captioner.min_side or 0 if whole else 0
             image = decode(read_bytes(wanted[0].uri), min_side, self.settings.max_pixels)
         except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
             for row in wanted:
