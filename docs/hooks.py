@@ -15,10 +15,11 @@ from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
-from fastdup_dagster.settings import Limits, Settings
+from fastdup_dagster.settings import CaptionSettings, Limits, Settings
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -75,6 +76,16 @@ def run_settings() -> Iterator[str]:
 def limits() -> Iterator[str]:
     """The fields of `Limits`."""
     yield from _fields(Limits.model_fields)
+
+
+def caption_settings() -> Iterator[str]:
+    """The fields of `CaptionSettings`."""
+    yield from _fields(CaptionSettings.model_fields)
+
+
+def caption_options() -> Iterator[str]:
+    """The fields of `GenerationOptions`."""
+    yield from _fields(GenerationOptions.model_fields)
 
 
 def _fields(fields: Any) -> Iterator[str]:
@@ -204,7 +215,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
-        tables, error_codes, settings, run_settings, limits, constant_names, command_line, named_models, assets, jobs,
-        examples
+        tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
+        command_line, named_models, assets, jobs, examples
     )
 }  # fmt: skip

@@ -12,6 +12,8 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from fastdup_dagster.assets import (  # noqa: E402
+    caption_model,
+    captions,
     components,
     embedding_model,
     features,
@@ -23,6 +25,7 @@ from fastdup_dagster.assets import (  # noqa: E402
     similarity,
     split_leakage,
 )
+from fastdup_dagster.resources.captioner import CaptionerResource  # noqa: E402
 from fastdup_dagster.resources.datasets import DatasetsResource  # noqa: E402
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource  # noqa: E402
 from fastdup_dagster.resources.io_manager import ParquetIOManager  # noqa: E402
@@ -33,12 +36,14 @@ from fastdup_dagster.resources.store import StoreResource  # noqa: E402
 
 ASSET_MODULES = (
     embedding_model,
+    caption_model,
     image_manifest,
     features,
     knn_graph,
     similarity,
     outliers,
     components,
+    captions,
     galleries,
     split_leakage,
 )
@@ -63,13 +68,14 @@ def build_definitions(
         "store": store,
         "io_manager": ParquetIOManager(store=store),
         "model": ModelResource(),
+        "captioner": CaptionerResource(),
         "gx": GreatExpectationsResource(),
         "pages": PagesResource(store=store),
         "progress": progress or LogProgress(),
     }
     return dg.Definitions(
         assets=dg.load_assets_from_modules(ASSET_MODULES),
-        jobs=[jobs.analyse_split, jobs.analyse_dataset],
+        jobs=[jobs.analyse_split, jobs.analyse_dataset, jobs.caption_split],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers or {},

@@ -315,6 +315,17 @@ COMPONENTS = TableSchema(
     ),
 )
 
+CAPTIONS = TableSchema(
+    "captions",
+    "instance",
+    (
+        _INDEX,
+        Column("caption", pa.string(), "the text, null if there is none", nullable=True),
+        Column("model", pa.string(), "name@sha256 of the captioner, with the prompt and the options it was given"),
+        Column("error", pa.string(), "why there is no caption: code and reason, null if there is one", nullable=True),
+    ),
+)
+
 SPLIT_LEAKAGE = TableSchema(
     "split_leakage",
     "cross-split pair over the threshold, most alike first",
@@ -352,6 +363,7 @@ TABLES: dict[str, TableSchema] = {
         SIMILARITY,
         OUTLIERS,
         COMPONENTS,
+        CAPTIONS,
         SPLIT_LEAKAGE,
         GALLERIES,
     )

@@ -49,6 +49,21 @@ class Limits(BaseModel):
     )
 
 
+class CaptionSettings(BaseModel):
+    """How the asset `captions` makes its texts. Paths of models are absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        "automatic", min_length=1, description="automatic, tags, vitgpt2, blip, blip2, vqa, age, or a model's folder"
+    )
+    prompt: str | None = Field(None, description="vqa: the question; blip: what the caption starts with")
+    batch_size: int = Field(8, ge=1, description="images a call of the model")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the generation, such as num_beams, over those of the model's own files"
+    )
+
+
 class Settings(BaseModel):
     """The arguments of `run()` that the stages read. Immutable; `with_changes` gives a changed copy.
 
@@ -112,6 +127,9 @@ class Settings(BaseModel):
     deterministic: bool = Field(True, description="equal results at any thread count, also for approximate indexes")
     gallery_items: int = Field(60, ge=1, description="items a gallery page shows")
     limits: Limits = Field(default_factory=Limits, description="what the gates accept")
+    captions: CaptionSettings = Field(
+        default_factory=CaptionSettings, description="how the asset captions makes its texts; no part of an analysis"
+    )
 
     @field_validator("*", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -229,12 +230,31 @@ def _check_named(known: NamedModel, stored: StoredModel, model: EmbeddingModel) 
 
 
 def _bundled(settings: Settings) -> EmbeddingModel:
+    width = settings.d or (960 if settings.high_accuracy else 576)
+    session, found = open_bundled(settings.providers)
+    return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}")
+
+
+def open_bundled(providers: Sequence[str], threads: int = 1) -> tuple[onnxruntime.InferenceSession, str]:
+    """The bundled model and its sha256; see `open_session` for the arguments.
+
+    Raises:
+        ValueError: if its file was changed.
+    """
+    path, found = bundled_file()
+    return open_session(path, providers, threads), found
+
+
+def bundled_file() -> tuple[Path, str]:
+    """The bundled model's file and its sha256.
+
+    Raises:
+        ValueError: if it is not the recorded one.
+    """
     folder = Path(str(files("fastdup_dagster.models.bundled")))
     record = json.loads((folder / "bundled_model.json").read_text(encoding="utf-8"))
     path = folder / "efficientnet_lite0_int8.onnx"
     found = model_sha256(path)
     if found != record["sha256"]:
         raise ValueError(f"bundled model {path}: sha256 {found} is not the recorded {record['sha256']}; reinstall")
-    width = settings.d or (960 if settings.high_accuracy else 576)
-    session = open_session(path, settings.providers)
-    return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}")
+    return path, found

@@ -226,9 +226,7 @@ def test_set_fastdup_kwargs_fills_in_and_refuses() -> None:
         Fastdup.set_fastdup_kwargs({"treshold": 0.5})
 
 
-def test_caption_and_remote_places_say_what_is_missing(finished: Fastdup) -> None:
-    with pytest.raises(NotImplementedError, match="blip"):
-        finished.caption("blip")
+def test_remote_places_say_what_is_missing(finished: Fastdup) -> None:
     with pytest.raises(NotImplementedError, match=r"s3://bucket/a\.jpg"):
         finished.feature_vector("s3://bucket/a.jpg")
 
