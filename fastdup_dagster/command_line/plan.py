@@ -94,7 +94,7 @@ def resolve_entry(
     """The entry for a data set, and which of its splits to run.
 
     Args:
-        path: a folder, or a list file.
+        path: a folder, an archive or video, or a list file.
         name: of the data set.
         wanted: splits to run; all if empty. One that is no usual name of a split is looked for as a sub-folder.
         changes: settings to change; they go into the entry, over what it says already.
@@ -107,7 +107,9 @@ def resolve_entry(
     _check_called(name, path)
     path = path.absolute()
     if not path.exists():
-        raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
+        raise DatasetsError(
+            f"{path} does not exist; give a folder, an archive or a video, or a text or csv file of paths"
+        )
     root = path if path.is_dir() else path.parent
     known = load_dataset(name) if name in dataset_names() and not replace else None
     if known and _source(known) != path:
@@ -201,7 +203,7 @@ def make_plan(
     planned, samples = [], []
     for split in splits:
         try:
-            listing = list_images(open_source(entry.source(split)), settings, split).frame
+            listing = list_images(open_source(entry.source(split), settings), settings, split).frame
         except NothingFoundError as error:  # the gate of image_manifest stops that split alone
             planned.append(SplitPlan(split, 0, 0, 0, str(error)))
             continue

@@ -50,4 +50,4 @@ def images_outside(root: Path, places: Collection[str]) -> int:
     if "." in places:
         return 0
     inside = tuple(f"{display_name(os.fsencode(place))}/" for place in places)
-    return sum(not entry.filename.startswith(inside) for entry in FolderSource(root).entries())
+    return sum(not name.startswith(inside) for name in FolderSource(root).files())
