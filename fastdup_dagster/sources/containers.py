@@ -162,20 +162,32 @@ def _counts(by_kind: Counter[str]) -> str:
     return ", ".join(f"{n} {'.' + kind if kind else 'without extension'}" for kind, n in sorted(by_kind.items()))
 
 
-def uri_of(path: bytes) -> str:
-    """The URI of an absolute path, whose last parts may be a member of an archive or a frame of a video.
+def entry_at(path: bytes) -> Entry | None:
+    """The entry of the member or frame that an absolute path means, `…/a.tar/cats/1.jpg`; None if there is no such one.
 
-    A name that no member or frame has gives the URI of a file that is not there.
+    Its filename is the path as people read it.
     """
-    container, slash, inside = path, b"/", b""
+    container, slash = path, b"/"
     while not os.path.lexists(container) and slash:
         container, slash, _ = container.rpartition(b"/")
-    inside = path[len(container) + 1 :]
-    if not inside or not container_kind(container) or not os.path.isfile(container):  # noqa: PTH113 bytes
-        return to_uri(path)
+    if container == path or not container_kind(container) or not os.path.isfile(container):  # noqa: PTH113 bytes
+        return None
+    status = os.stat(container)  # noqa: PTH116 bytes
+    return _entries_by_path(container, status.st_size, status.st_mtime_ns).get(path)
+
+
+@lru_cache(maxsize=2)
+def _entries_by_path(container: bytes, _size: int, mtime_ns: int) -> dict[bytes, Entry]:
+    """Remembered, because annotations name one member of an archive after another."""
+    whole = Entry(display_name(container), to_uri(container), mtime_ns=mtime_ns)
     every = Settings(video_frames="all")
-    found = Contents(every).entries(Entry("", to_uri(container)))
-    return next((entry.uri for entry in found if path_of(entry.uri) == path), to_uri(path))
+    return {path_of(entry.uri): entry for entry in Contents(every).entries(whole)}
+
+
+def uri_of(path: bytes) -> str:
+    """The URI of an absolute path: of a file, or of a member or frame, as `entry_at` finds it."""
+    entry = entry_at(path)
+    return to_uri(path) if entry is None else entry.uri
 
 
 @lru_cache(maxsize=64)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.base import Entry
-from fastdup_dagster.sources.containers import Contents
+from fastdup_dagster.sources.containers import Contents, entry_at
 from fastdup_dagster.sources.paths import (
     IMAGE_EXTENSIONS,
     as_bytes,
@@ -36,6 +37,14 @@ def stat_entry(filename: str, path: bytes) -> Entry:
     except ValueError as error:  # a name that no file can have, such as one with a NUL
         return Entry(filename, to_uri(path), error_code="MISSING_FILE", error=f"no such file ({error})")
     return _entry(filename, path, status.st_size, status.st_mtime_ns)
+
+
+def named_entry(filename: str, path: bytes) -> Entry:
+    """Like `stat_entry`, for a path that may also be that of a member of an archive, or of a frame of a video."""
+    entry = stat_entry(filename, path)
+    if entry.error_code == "MISSING_FILE" and (part := entry_at(path)) is not None:
+        return replace(part, filename=filename)
+    return entry
 
 
 def _entry(filename: str, path: bytes, size: int | None, mtime_ns: int | None) -> Entry:

@@ -13,7 +13,7 @@ from pathlib import Path
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.containers import Contents
-from fastdup_dagster.sources.folder import FolderSource, stat_entry
+from fastdup_dagster.sources.folder import FolderSource, named_entry
 from fastdup_dagster.sources.paths import (
     IMAGE_EXTENSIONS,
     as_bytes,
@@ -78,7 +78,7 @@ class ListSource:
     def _expand(self, given: str) -> Iterator[Entry]:
         path = self._located(given)
         if not os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
-            entry = stat_entry(display_name(os.fsencode(given)), path)
+            entry = named_entry(display_name(os.fsencode(given)), path)
             if container_kind(path):
                 yield from self._contents.entries(entry)
             else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import OwnFiles
 from fastdup_dagster.sources import Entry, Source, container_of, display_name, local_path, path_of
-from fastdup_dagster.sources.folder import stat_entry
+from fastdup_dagster.sources.folder import named_entry
 from fastdup_dagster.sources.paths import as_bytes, container_kind
 
 
@@ -107,7 +107,7 @@ class NamedSource:
         """The entry of a file that the source does not list."""
         possible = [(spelling, base) for spelling in spellings(name) for base in [*self._bases, Path.cwd()]]
         spelling, base = next((p for p in possible if os.path.exists(p[1] / p[0])), possible[0])  # noqa: PTH110 any bytes
-        return stat_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
+        return named_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
 
     def _is_result(self, path: bytes) -> bool:
         if path in self._named or not path.startswith(tuple(self._listed)):
