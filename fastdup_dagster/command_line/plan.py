@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings, readable
 from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
+from fastdup_dagster.sources.paths import container_kind
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
 from fastdup_dagster.stages.image_manifest import list_images
@@ -249,7 +251,10 @@ def _make_writable(folder: Path) -> None:
 
 def _notes(entry: DatasetEntry) -> list[str]:
     root = Path(entry.root)
-    if any((root / place).is_file() for place in entry.splits.values()):  # lists name what is meant
+    files = [place for place in entry.splits.values() if (root / place).is_file()]
+    if not all(container_kind(os.fsencode(place)) for place in files):  # lists name what is meant
+        return []
+    if list(entry.splits) == [WHOLE]:  # one archive or video was named
         return []
     outside = images_outside(root, list(entry.splits.values()))
     if not outside:
