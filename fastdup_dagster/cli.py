@@ -72,8 +72,8 @@ def main() -> None:
     "--split",
     "splits",
     multiple=True,
-    help="A split to run: a sub-folder, an archive called like one, or `all` for the whole folder; by default every one "
-    "called train, val, test, …",
+    help="A split to run: a sub-folder, an archive called like one, or `all` for the whole folder; by default every "
+    "one called train, val, test, …",
 )
 @_setting_options
 @click.option(
