@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastdup_dagster.images.crop import NO_MARGINS, Margins, crop
 from fastdup_dagster.images.decode import MAX_PIXELS, ImageError, decode
-from fastdup_dagster.sources.containers import read_part
+from fastdup_dagster.sources.part_reading import read_part
 from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.sources.paths import local_path
 

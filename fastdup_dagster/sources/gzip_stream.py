@@ -6,9 +6,11 @@ than 20 MB; to read a member costs unpacking what lies between the state before 
 
 from __future__ import annotations
 
+import os
 import threading
 import zlib
 from bisect import bisect_right
+from collections import OrderedDict
 from typing import Any, BinaryIO, NamedTuple
 
 from fastdup_dagster.sources.archive import MAX_RATIO, BrokenArchiveError
@@ -18,6 +20,7 @@ _INPUT = 2**16
 _OUTPUT = 2**18
 _MAX_STATES = 512
 _BOMB_BYTES = 2**30
+_REMEMBERED = 4
 
 
 class _State(NamedTuple):
@@ -143,3 +146,34 @@ class GzipReader:
             return False
         self._unpacker = zlib.decompressobj(_GZIP)
         return True
+
+
+_indexes: OrderedDict[tuple[str, object], GzipIndex] = OrderedDict()
+_indexes_lock = threading.Lock()
+
+
+def gzip_reader(uri: str, file: BinaryIO) -> GzipReader:
+    """A reader of a gzip file that goes by the states of those before it; the last few files' states are remembered.
+
+    Args:
+        uri: of the file.
+        file: opened; closed together with the reader.
+    """
+    key = (uri, _token(file))
+    with _indexes_lock:
+        index = _indexes.setdefault(key, GzipIndex())
+        _indexes.move_to_end(key)
+        while len(_indexes) > _REMEMBERED:
+            _indexes.popitem(last=False)
+    return GzipReader(file, index)
+
+
+def _token(file: BinaryIO) -> object:
+    """Tells an archive from another one that took its place."""
+    try:
+        status = os.fstat(file.fileno())
+    except (OSError, AttributeError):
+        size = file.seek(0, 2)
+        file.seek(0)
+        return size
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import os
-import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastdup_dagster.sources import opening
 from fastdup_dagster.sources.base import FrameChoice
+from fastdup_dagster.sources.edit_list import is_cut
 
 # FFmpeg would write a line for every broken packet; it asks when the first video is opened. -8 is AV_LOG_QUIET.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -31,7 +31,6 @@ _FAR, _FAR_AT_FIRST = 20.0, 1.0
 _SCENE_SIZE = (64, 36)
 _SHORTEST_SCENE = 0.5
 _MOV = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"))
-_MOST_INDEX_BYTES = 2**28
 
 
 class BrokenVideoError(ValueError):
@@ -153,7 +152,7 @@ class _Capture:
         self._file = opening.open_binary(uri)
         try:
             self.kind = _kind(self._file)
-            self.is_cut = self.kind == "mov" and _is_cut(self._file)
+            self.is_cut = self.kind == "mov" and is_cut(self._file)
             self._stream = _Stream(self._file)
             options = [cv2.CAP_PROP_FORMAT, -1] if packets else []
             self._capture = cv2.VideoCapture(self._stream, cv2.CAP_FFMPEG, options)
@@ -271,70 +270,3 @@ def _scenes(capture: _Capture, threshold: float) -> tuple[list[tuple[int, float]
         number += 1
         if not capture.grab():
             return chosen, number
-
-
-def _is_cut(file: BinaryIO) -> bool:
-    """Whether an MP4's edit list leaves out frames that have packets; the packets do not tell then."""
-    try:
-        movie = _movie_box(file)
-        clock = next((_clock(box)[0] for box in _boxes(movie, b"mvhd")), 0)
-        return any(_track_is_cut(track, clock) for track in _boxes(movie, b"trak"))
-    except (struct.error, ZeroDivisionError, StopIteration, IndexError):
-        return True
-    finally:
-        file.seek(0)
-
-
-def _movie_box(file: BinaryIO) -> bytes:
-    end, at = file.seek(0, 2), 0
-    while at + 8 <= end:
-        file.seek(at)
-        length, kind = struct.unpack(">L4s", file.read(8))
-        header = 8
-        if length == 1:
-            length, header = struct.unpack(">Q", file.read(8))[0], 16
-        if kind == b"moov":
-            return file.read(min(length - header, _MOST_INDEX_BYTES)) if length > header else b""
-        if length < header:
-            break
-        at += length
-    return b""
-
-
-def _boxes(data: bytes, *path: bytes) -> Iterator[bytes]:
-    """The contents of the boxes at a path of names."""
-    at = 0
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">L4s", data, at)
-        if length < 8:
-            return
-        if kind == path[0]:
-            inside = data[at + 8 : at + length]
-            if len(path) == 1:
-                yield inside
-            else:
-                yield from _boxes(inside, *path[1:])
-        at += length
-
-
-def _track_is_cut(track: bytes, movie_clock: int) -> bool:
-    edits = next(_boxes(track, b"edts", b"elst"), None)
-    if edits is None or not any(box[8:12] == b"vide" for box in _boxes(track, b"mdia", b"hdlr")):
-        return False
-    entry = struct.Struct(">Qq4x" if edits[0] == 1 else ">Li4x")
-    count = struct.unpack_from(">4xL", edits)[0]
-    listed = [entry.unpack_from(edits, 8 + number * entry.size) for number in range(count)]
-    real = [(length, start) for length, start in listed if start != -1]  # -1: time without a picture
-    offsets = next(_boxes(track, b"mdia", b"minf", b"stbl", b"ctts"), None)
-    delay = struct.unpack_from(">8xLl", offsets)[1] if offsets else 0
-    if len(real) != 1 or real[0][1] > max(0, delay):
-        return True
-    clock, length = next(map(_clock, _boxes(track, b"mdia", b"mdhd")))
-    # One tick of the coarser clock may be lost in rounding; a length of 0 is that of a fragmented file.
-    return 0 < real[0][0] / movie_clock < (length - real[0][1]) / clock - max(1 / clock, 1 / movie_clock)
-
-
-def _clock(header: bytes) -> tuple[int, int]:
-    """Ticks per second, and the length in ticks, of an `mvhd` or `mdhd` box."""
-    ticks, length = struct.unpack_from(">20xLQ" if header[0] == 1 else ">12xLL", header)
-    return ticks, length

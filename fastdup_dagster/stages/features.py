@@ -28,7 +28,7 @@ from fastdup_dagster.memory import frugal_memory, trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources.containers import keeping_open
+from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, decode_side, reading_runs
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree, write_parquet
@@ -264,26 +264,19 @@ def _run(
     done = 0
     started = flushed = time.monotonic()
     runs = reading_runs(tasks)
-    running: deque[tuple[Future[ChunkRows], Iterator[list[Task]]]] = deque()
+    running: deque[_Begun] = deque()
     with (
         opencv_alone(),
         keeping_open(2 * threads),
         ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
     ):
-
-        def begin(waiting: Iterable[Iterator[list[Task]]]) -> None:
-            for run in waiting:
-                for chunk in itertools.islice(run, 1):
-                    running.append((pool.submit(worker, chunk), run))
-                    return
-
         for _ in range(2 * threads):
-            begin(runs)
+            running.extend(_begin(runs, worker, pool))
         try:
             while running:
                 future, run = running.popleft()
                 result = future.result()
-                begin(itertools.chain([run], runs))
+                running.extend(_begin(itertools.chain([run], runs), worker, pool))
                 _record(result, plans, counts)
                 done += result.size
                 now = time.monotonic()
@@ -299,6 +292,17 @@ def _run(
             raise
     _share(plans)
     return counts
+
+
+_Begun = tuple[Future[ChunkRows], Iterator[list[Task]]]
+
+
+def _begin(runs: Iterable[Iterator[list[Task]]], worker: DecodeWorker, pool: ThreadPoolExecutor) -> Iterator[_Begun]:
+    """Hands the next chunk of the first run that has one to a worker."""
+    for run in runs:
+        for chunk in itertools.islice(run, 1):
+            yield pool.submit(worker, chunk), run
+            return
 
 
 def _share(plans: dict[str, _TablePlan]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fastdup_dagster.sources.containers import keeping_open
+from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, data_uri, link, visible
 
 THUMBNAIL_MAX_SIDE = 320

@@ -20,7 +20,7 @@ from fastdup_dagster.images import ImageError, read_bytes
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, open_source, opening
 from fastdup_dagster.sources.archive import MAX_MEMBER_BYTES
-from fastdup_dagster.sources.containers import keeping_open
+from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.stages.image_manifest import list_images
 
 Files = dict[str, bytes]

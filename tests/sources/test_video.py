@@ -14,7 +14,7 @@ import pytest
 from fastdup_dagster.images import ImageError, decode, read_bytes
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, open_source, to_uri
-from fastdup_dagster.sources.containers import keeping_open
+from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.sources.video import FrameReader, frame_times
 
