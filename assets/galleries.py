@@ -13,9 +13,10 @@ from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.stages.galleries import SplitTables, render_galleries
-from fastdup_dagster.stages.published import check_together
+from fastdup_dagster.stages.published import check_published
 from fastdup_dagster.stages.summary import SplitSummary, summarise
 from fastdup_dagster.storage import table_digest
 
@@ -36,12 +37,14 @@ def galleries(
     outliers: pl.DataFrame,
     components: pl.DataFrame,
     datasets: DatasetsResource,
+    store: StoreResource,
     gx: GreatExpectationsResource,
     pages: PagesResource,
 ) -> Iterator[Result]:
     """HTML pages that show what was found; they need nothing but the images folder beside them."""
     key = context.partition_key
-    check_together(key, image_manifest, img_stats=img_stats)
+    shown = ("similarity", "outliers", "components")
+    check_published(store.of(key), key, image_manifest, *shown, img_stats=img_stats)
     tables = SplitTables(image_manifest, img_stats, knn_graph, similarity, outliers, components)
     summary = summarise(tables)
     with pages.staged(key) as staged:
