@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,7 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
     find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
     found = listed(request, work_dir.root, find_boxes)
+    found = replace(found, notes=found.notes + _kept(request.settings))
     for note in found.notes:
         say(note)
     for text in found.warnings:
@@ -133,6 +134,14 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         work_dir.finish(_config(request, found, model, views[0][1]["from"].n_unique(), work_dir))
     if small:
         _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
+
+
+def _kept(settings: RunSettings) -> list[str]:
+    """What `delete_img` and `delete_tar` leave: they are for what a run downloaded, never for the user's own files."""
+    asked = [name for name in ("delete_img", "delete_tar") if getattr(settings, name)]
+    return (
+        [f"{' and '.join(asked)}: nothing was downloaded, so nothing is deleted; your own files stay"] if asked else []
+    )
 
 
 def _warn(text: str) -> None:
@@ -181,9 +190,9 @@ def listed(request: Request, work_dir: Path | None, find_boxes: FindBoxes | None
     annotations = request.annotations
     source: Source
     if request.input_dir is not None:
-        source = open_source(request.input_dir)
+        source = open_source(request.input_dir, request.settings)
     elif annotations is not None:
-        source = ListSource([], request.base, "the annotations")
+        source = ListSource([], request.base, "the annotations", request.settings)
     else:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()

@@ -74,7 +74,8 @@ def main() -> None:
     "--split",
     "splits",
     multiple=True,
-    help="A split to run: a sub-folder, or `all` for the whole folder; by default every one called train, val, test, …",
+    help="A split to run: a sub-folder, an archive called like one, or `all` for the whole folder; by default every "
+    "one called train, val, test, …",
 )
 @_setting_options
 @click.option(
@@ -102,7 +103,7 @@ def run(
     verbose: bool,
     **flags: Any,
 ) -> None:
-    """Analyses the images of PATH: a folder, or a text or csv file with one path a row.
+    """Analyses the images of PATH: a folder, an archive, a video, or a text or csv file with one path a row.
 
     The data set is registered under --name with these settings, and its splits are materialised one after another.
     Options given once are remembered for that name; --settings and options go over what is remembered.

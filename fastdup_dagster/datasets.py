@@ -3,7 +3,7 @@
     datasets:
       photos:
         root: /data/photos
-        splits: {train: train, test: lists/test.txt}   # folders or list files, relative to the root
+        splits: {train: train, test: lists/test.txt}   # folders, archives, videos, list files
         settings: {threshold: 0.92}                    # what differs from the defaults
         store: /results/photos                         # optional: where the tables and pages go
 

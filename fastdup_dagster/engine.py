@@ -67,7 +67,8 @@ class Fastdup(FastdupController):
         """Analyses the images: lists, reads and measures them, finds their neighbours, pairs, outliers and clusters.
 
         Args:
-            input_dir: folder, list file, YOLO yaml, list of files and folders; instead of what was given at creation.
+            input_dir: folder, archive, video, list file, YOLO yaml, or list of files and folders; instead of what was
+                given at creation.
             annotations: pandas or polars frame, or csv path, with `filename` and optionally `label`, `split`, boxes
                 (`col_x, row_y, width, height`, or `x1, y1` … `x4, y4`), and any other column; path of a COCO json, a
                 YOLO yaml or a folder of Pascal VOC xml files; a COCO dictionary.
@@ -99,7 +100,8 @@ class Fastdup(FastdupController):
             augmentation_vert: margin above and below a crop, a share of its height.
             augmentation_horiz: margin left and right of it, a share of its width.
             **kwargs: d, min_offset, max_offset, min_file_size, nnf_param, resume, recompute, run_cc, print_summary,
-                and whatever else `RunSettings` has.
+                tar_only, delete_tar, delete_img, video_frames, video_rate, scene_threshold, and whatever else
+                `RunSettings` has.
 
         Returns:
             0.

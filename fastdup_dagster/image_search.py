@@ -20,7 +20,8 @@ from fastdup_dagster.names import existing, printable, raw_name, shown_name
 from fastdup_dagster.results import Results
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.settings import Settings, is_detector, parse_box
-from fastdup_dagster.sources import display_name, local_path, open_source, to_uri
+from fastdup_dagster.sources import display_name, open_source, path_of
+from fastdup_dagster.sources.containers import uri_of
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.features import compute_features
@@ -180,7 +181,7 @@ def search_of_partition(
     check_search(k, None, 0, threshold, vectors.shape[1])
     manifest = manifest_of(store, key, embeddings=table)
     rows = np.searchsorted(manifest["index"].to_numpy(), ids)
-    names = [local_path(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
+    names = [path_of(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
     return ImageSearch(ids, names, vectors, settings, table["model"][0], k, False, threshold)
 
 
@@ -226,7 +227,7 @@ def _read(filename: str, settings: Settings, model: EmbeddingModel) -> Decoded:
     """An image as the run saw those that it indexed: whole, or the part that one box cuts out of each."""
     if filename.startswith(("s3://", "minio://")):
         raise NotImplementedError(f"filename={filename!r}: remote images are not supported yet")
-    data = read_bytes(to_uri(as_bytes(Path(existing(filename)).expanduser())))
+    data = read_bytes(uri_of(as_bytes(Path(existing(filename)).expanduser())))
     if settings.bounding_box is None or is_detector(settings.bounding_box):
         return decode(data, decode_side(model), settings.max_pixels)
     return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
@@ -252,7 +253,7 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
     remote = [path for path in names if "://" in path]
     if remote:
         raise NotImplementedError(f"img_path={remote[0]!r}: remote images are not supported yet")
-    manifest = list_images(open_source(places[0] if isinstance(given, str) else places), settings).frame
+    manifest = list_images(open_source(places[0] if isinstance(given, str) else places, settings), settings).frame
     with (
         tempfile.TemporaryDirectory() as folder,
         compute_features(manifest, settings, model, TableStore(folder), "vectors", ["embeddings"]) as features,

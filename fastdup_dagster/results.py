@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fastdup_dagster.analysis import VERIFIED_BY, graph_of
 from fastdup_dagster.constants import ALLOWED_STATS, ANNOT_SPLIT, VALID
 from fastdup_dagster.schemas import ADVANCED_STATISTICS, ANNOTATIONS
-from fastdup_dagster.sources import local_path
+from fastdup_dagster.sources import path_of
 from fastdup_dagster.stages.components import components
 from fastdup_dagster.stages.knn_graph import valid_vectors
 from fastdup_dagster.stages.outliers import outliers
@@ -62,7 +62,7 @@ class Results:
     def names(self) -> pl.Series:
         """The shown file name of each instance of the manifest."""
         rows = self.manifest.select("filename", "uri").iter_rows()
-        shown = [self.run.shown_name(filename, local_path(uri)) for filename, uri in rows]
+        shown = [self.run.shown_name(filename, path_of(uri)) for filename, uri in rows]
         return pl.Series("filename", shown, dtype=pl.String)
 
     @cached_property

@@ -48,10 +48,9 @@ class RunSettings(Settings):
     license: str | None = Field(None, description="accepted and ignored: nothing here needs one")
     nn_provider: Literal["nnf"] = Field("nnf", description="V1's name for its neighbour search; there is one only")
     turi_param: Literal[""] = Field("", description="further directions to V1; there are none here")
-    tar_only: bool = Field(False, description="archives instead of images")
     sync_s3_to_local: bool = Field(False, description="copy a bucket before reading it")
-    delete_img: bool = Field(False, description="remove images that were downloaded")
-    delete_tar: bool = Field(False, description="remove archives that were downloaded")
+    delete_img: bool = Field(False, description="remove images that the run downloaded; files of your own stay")
+    delete_tar: bool = Field(False, description="remove archives that the run downloaded; files of your own stay")
 
     @field_validator("threshold", "cc_threshold")
     @classmethod
@@ -60,11 +59,11 @@ class RunSettings(Settings):
             raise ValueError("no two images are more alike than 1")
         return value
 
-    @field_validator("tar_only", "sync_s3_to_local", "delete_img", "delete_tar")
+    @field_validator("sync_s3_to_local")
     @classmethod
     def _not_yet(cls, value: bool, info: Any) -> bool:
         if value:
-            raise NotImplementedError(f"{info.field_name}={value!r}: archives and remote inputs are not supported yet")
+            raise NotImplementedError(f"{info.field_name}={value!r}: remote inputs are not supported yet")
         return value
 
 

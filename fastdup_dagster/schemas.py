@@ -156,8 +156,14 @@ IMAGE_MANIFEST = TableSchema(
     (
         _INDEX,
         Column("instance_id", pa.string(), "BLAKE2b-128 of path, member or frame, and box, hex: stable over time"),
-        Column("filename", pa.string(), "path relative to the input; bytes that are not UTF-8 as \\xNN"),
-        Column("uri", pa.string(), "where the bytes are, percent-encoded", in_digest=False),
+        Column(
+            "filename",
+            pa.string(),
+            "path relative to the input, `a.tar/1.jpg` in an archive; bytes that are not UTF-8 as \\xNN",
+        ),
+        Column(
+            "uri", pa.string(), "where the bytes are, percent-encoded; which member or frame after `#`", in_digest=False
+        ),
         # Which part of a data set the listing is, not what the image is: alone or as a split, it is the same listing.
         Column("split", pa.string(), "train, val, test, …; null where there is none", nullable=True, in_digest=False),
         Column("label", pa.string(), "class label from the annotations or the folder rule", nullable=True),
@@ -166,10 +172,22 @@ IMAGE_MANIFEST = TableSchema(
         Column(
             "box", pa.list_(pa.float64()), "x, y, width, height, or the four corners x1, y1 … x4, y4", nullable=True
         ),
-        Column("timestamp", pa.float64(), "seconds from the start of the video", nullable=True),
-        Column("file_size", pa.int64(), "bytes; null if the file is not there", nullable=True),
-        Column("mtime", pa.timestamp("ns", "UTC"), "time of last modification", nullable=True, in_digest=False),
-        Column("etag", pa.string(), "entity tag of the object store", nullable=True, in_digest=False),
+        Column("timestamp", pa.float64(), "seconds from the first frame of the video", nullable=True),
+        Column("file_size", pa.int64(), "bytes; null if the file is not there, or of a frame", nullable=True),
+        Column(
+            "mtime",
+            pa.timestamp("ns", "UTC"),
+            "time of last modification, of the archive or video for what is in it",
+            nullable=True,
+            in_digest=False,
+        ),
+        Column(
+            "etag",
+            pa.string(),
+            "entity tag of the object store; of a member or frame, the archive's or video's, or its size",
+            nullable=True,
+            in_digest=False,
+        ),
         _ERROR_CODE,
         _ERROR,
     ),
@@ -233,7 +251,7 @@ IMG_STATS = TableSchema(
         _INDEX,
         _CONTENT_HASH,
         Column("pixel_hash", pa.string(), "XXH3-128 of size and of the pixels as decoded, hex", nullable=True),
-        Column("format", pa.string(), "what the content says: jpeg, png, gif, …", nullable=True),
+        Column("format", pa.string(), "what the content says: jpeg, png, gif, …; ppm for a frame", nullable=True),
         Column("img_w", pa.int32(), "width in pixels, after EXIF orientation", nullable=True),
         Column("img_h", pa.int32(), "height in pixels, after EXIF orientation", nullable=True),
         Column("has_alpha", pa.bool_(), "an alpha channel was there and was dropped", nullable=True),

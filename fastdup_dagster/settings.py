@@ -85,6 +85,16 @@ class Settings(BaseModel):
         "boxes: face, ocr, yolov5s, or the path of a YOLOv5 .onnx",
     )
 
+    tar_only: bool = Field(False, description="of a folder that holds both, archives and videos instead of images")
+    video_frames: Literal["rate", "scenes", "all"] = Field(
+        "rate",
+        description="frames of a video: video_rate a second, the first of each scene (decodes it to list it), or all",
+    )
+    video_rate: float = Field(1.0, gt=0, le=1000, description="frames a second of a video, the first of each period")
+    scene_threshold: float = Field(
+        27.0, gt=0, le=255, description="scenes: mean difference in hue, saturation and value that begins a new one"
+    )
+
     # how crops are cut
     augmentation_horiz: float = Field(0.0, ge=0, le=1, description="margin left and right, a share of the box's width")
     augmentation_vert: float = Field(0.0, ge=0, le=1, description="margin above and below, a share of its height")

@@ -38,4 +38,4 @@ class DatasetsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def source(self, key: str) -> Source:
         """The input of a partition `<dataset>/<split>`."""
         dataset, split = parse_key(key)
-        return open_source(self.entry(dataset).source(split))
+        return open_source(self.entry(dataset).source(split), self.settings(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from fastdup_dagster.models.detectors import open_detector
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings, is_detector, readable
 from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
+from fastdup_dagster.sources.paths import container_kind
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
 from fastdup_dagster.stages.image_manifest import list_images
@@ -95,7 +97,7 @@ def resolve_entry(
     """The entry for a data set, and which of its splits to run.
 
     Args:
-        path: a folder, or a list file.
+        path: a folder, an archive or video, or a list file.
         name: of the data set.
         wanted: splits to run; all if empty. One that is no usual name of a split is looked for as a sub-folder.
         changes: settings to change; they go into the entry, over what it says already.
@@ -108,7 +110,9 @@ def resolve_entry(
     _check_called(name, path)
     path = path.absolute()
     if not path.exists():
-        raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
+        raise DatasetsError(
+            f"{path} does not exist; give a folder, an archive or a video, or a text or csv file of paths"
+        )
     root = path if path.is_dir() else path.parent
     known = load_dataset(name) if name in dataset_names() and not replace else None
     if known and _source(known) != path:
@@ -204,7 +208,7 @@ def make_plan(
     planned, samples = [], []
     for split in splits:
         try:
-            listing = list_images(open_source(entry.source(split)), settings, split).frame
+            listing = list_images(open_source(entry.source(split), settings), settings, split).frame
         except NothingFoundError as error:  # the gate of image_manifest stops that split alone
             planned.append(SplitPlan(split, 0, 0, 0, str(error)))
             continue
@@ -250,7 +254,10 @@ def _make_writable(folder: Path) -> None:
 
 def _notes(entry: DatasetEntry) -> list[str]:
     root = Path(entry.root)
-    if any((root / place).is_file() for place in entry.splits.values()):  # lists name what is meant
+    files = [place for place in entry.splits.values() if (root / place).is_file()]
+    if not all(container_kind(os.fsencode(place)) for place in files):  # lists name what is meant
+        return []
+    if list(entry.splits) == [WHOLE]:  # one archive or video was named
         return []
     outside = images_outside(root, list(entry.splits.values()))
     if not outside:

@@ -9,19 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.images.crop import NO_MARGINS, Margins, crop
-from fastdup_dagster.images.decode import ImageError, decode
+from fastdup_dagster.images.decode import MAX_PIXELS, ImageError, decode
+from fastdup_dagster.sources.part_reading import read_part
+from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.sources.paths import local_path
 
 PREVIEW_QUALITY = 80
 
 
 def read_bytes(uri: str) -> bytes:
-    """The bytes of a file.
+    """The bytes of a file, or of a member of an archive; of a frame of a video, its pixels as a PPM file.
 
     Raises:
         ImageError: MISSING_FILE if it is not there, READ_ERROR if it cannot be read.
     """
     try:
+        if (part := part_of(uri)) is not None:
+            return read_part(part, MAX_PIXELS)
         with open(local_path(uri), "rb") as file:  # noqa: PTH123 - the path is bytes
             return file.read()
     except FileNotFoundError as error:

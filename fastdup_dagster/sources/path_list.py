@@ -7,16 +7,19 @@ import io
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.base import Entry
-from fastdup_dagster.sources.folder import FolderSource, stat_entry
+from fastdup_dagster.sources.containers import Contents
+from fastdup_dagster.sources.folder import FolderSource, named_entry
 from fastdup_dagster.sources.paths import (
     IMAGE_EXTENSIONS,
     as_bytes,
+    container_kind,
     display_name,
     extension,
-    is_video_or_archive,
     local_path,
 )
 
@@ -25,15 +28,18 @@ _REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ListSource:
-    """Named files in the order given, whatever their extension; a folder among them is listed recursively.
+    """Named files in the order given, whatever their extension; a folder, archive or video stands for what is in it.
 
     Args:
         paths: files and folders; a relative one is taken from `base`.
         base: folder that relative paths start at.
         name: what a person calls this input.
+        settings: which frames of videos are taken; the defaults if None.
     """
 
-    def __init__(self, paths: Sequence[str], base: Path, name: str) -> None:
+    def __init__(self, paths: Sequence[str], base: Path, name: str, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._contents = Contents(self._settings)
         self._paths = paths
         self._base = base
         self.name = name
@@ -44,15 +50,16 @@ class ListSource:
     def notes(self) -> list[str]:
         """How many rows were repeated, and what the folders left out."""
         repeated = [f"{self._repeated} rows repeat a path above them and were left out"] if self._repeated else []
-        return repeated + self._notes
+        return repeated + self._contents.notes + self._notes
 
     def entries(self) -> Iterator[Entry]:
         """The files in the order of the list, each once.
 
         Raises:
-            NotImplementedError: for a remote location, a video or an archive, naming the row.
+            NotImplementedError: for a remote location, naming the row.
         """
         self._repeated = 0
+        self._contents = Contents(self._settings)
         self._notes.clear()
         seen: set[str] = set()
         for given in self._paths:
@@ -66,18 +73,16 @@ class ListSource:
     def _expand(self, given: str) -> Iterator[Entry]:
         path = self._located(given)
         if not os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
-            if is_video_or_archive(extension(path)):
-                raise NotImplementedError(
-                    f"{self.name}: {given!r} is a video or an archive; they are not supported yet: unpack it"
-                )
-            yield stat_entry(display_name(os.fsencode(given)), path)
+            entry = named_entry(display_name(os.fsencode(given)), path)
+            if container_kind(path):
+                yield from self._contents.entries(entry)
+            else:
+                yield entry
             return
-        folder = FolderSource(Path(os.fsdecode(path)))
+        folder = FolderSource(Path(os.fsdecode(path)), self._settings)
         prefix = display_name(os.fsencode(given).rstrip(b"/"))
         for entry in folder.entries():
-            yield Entry(
-                f"{prefix}/{entry.filename}", entry.uri, entry.file_size, entry.mtime_ns, entry.error_code, entry.error
-            )
+            yield replace(entry, filename=f"{prefix}/{entry.filename}")
         self._notes += folder.notes
 
     def _located(self, given: str) -> bytes:
@@ -102,7 +107,6 @@ def read_list_file(path: Path) -> list[str]:
     a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
 
     Raises:
-        NotImplementedError: for a video or an archive.
         ValueError: if the file names no path, or is not text.
     """
     kind = extension(os.fsencode(path))
@@ -110,9 +114,6 @@ def read_list_file(path: Path) -> list[str]:
         raise ValueError(f"{path} is an image, not a text file that lists some; give the folder that it is in")
     if kind == "json":
         raise ValueError(f"{path} is no list of files: give COCO as annotations, and the folder of its images here")
-    if is_video_or_archive(kind):
-        what = "videos and archives"
-        raise NotImplementedError(f"{path}: {what} are not supported yet; give a folder of images, or a list of files")
     data = path.read_bytes()
     if b"\0" in data:
         raise ValueError(f"list file {path}: not a text file; expected one path a row")

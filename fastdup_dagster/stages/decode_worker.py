@@ -28,6 +28,7 @@ from fastdup_dagster.images import (
 )
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.sources.parts import Part, part_of
 from fastdup_dagster.stages.reuse import ReusableRows
 
 # Images a call of the model. More is not faster on a CPU and costs memory (measured).
@@ -70,6 +71,26 @@ def chunked(tasks: list[Task]) -> Iterator[list[Task]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def reading_runs(tasks: list[Task]) -> Iterator[Iterator[list[Task]]]:
+    """Chunks in runs: those of one run must be worked on one after another, different runs may go side by side.
+
+    A run is one chunk, but for a video, whose frames are decoded from front to back by one worker at a time. Members of
+    an archive are read in the order in which they lie there.
+    """
+    parts: dict[str, list[tuple[Part, Task]]] = {}
+    for task in tasks:
+        if (part := part_of(task.uri)) is not None:
+            parts.setdefault(part.container, []).append((part, task))
+    others = tasks if not parts else [task for task in tasks if part_of(task.uri) is None]
+    yield from (iter([chunk]) for chunk in chunked(others))
+    for inside in parts.values():
+        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)])
+        if inside[0][0].kind == "video":
+            yield ordered
+        else:
+            yield from (iter([chunk]) for chunk in ordered)
 
 
 @dataclass

@@ -125,7 +125,7 @@ def _selected(entries: Iterable[Entry], settings: Settings, notes: list[str]) ->
 
 
 def entries_frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.DataFrame:
-    """The table `image_manifest` of entries and their ids, each a whole image."""
+    """The table `image_manifest` of entries and their ids, each a whole image, member or frame."""
     columns = {
         field.name: [getattr(entry, field.name) for _, entry in indexed]
         for field in fields(Entry)
@@ -138,12 +138,17 @@ def entries_frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.Dat
             "mtime": pl.Series([entry.mtime_ns for _, entry in indexed], dtype=pl.Int64),
             **columns,
         },
-        schema_overrides={"error_code": pl.String, "error": pl.String, "file_size": pl.Int64},
+        schema_overrides={
+            "error_code": pl.String,
+            "error": pl.String,
+            "file_size": pl.Int64,
+            "etag": pl.String,
+            "timestamp": pl.Float64,
+        },
     )
     return IMAGE_MANIFEST.frame(
         frame.with_columns(
             pl.lit(split, dtype=pl.String).alias("split"),
-            pl.lit("image").alias("media"),
             pl.from_epoch("mtime", time_unit="ns").dt.replace_time_zone("UTC"),
         )
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from fastdup_dagster.checks import finite, flag, whole
-from fastdup_dagster.sources.paths import local_path
+from fastdup_dagster.sources.parts import path_of
 from fastdup_dagster.stages.pictures import Picture
 
 Lookup = Callable[[Picture], Any]
@@ -119,7 +119,7 @@ def file_of(picture: Picture) -> str:
     """An image's file as the accessors spell it, else its path as Python's functions take it, else its URI."""
     if picture.given is not None:
         return picture.given
-    return os.fsdecode(local_path(picture.uri)) if picture.uri.startswith("file:") else picture.uri
+    return os.fsdecode(path_of(picture.uri)) if picture.uri.startswith("file:") else picture.uri
 
 
 def page_path(save_path: object, default_folder: Path, name: str) -> Path:

@@ -14,7 +14,8 @@ import polars as pl
 
 from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import record_page
-from fastdup_dagster.sources.paths import as_bytes, to_uri
+from fastdup_dagster.sources.containers import uri_of
+from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.v1_gallery import GalleryRequest, labels_of, relabelled, write_gallery
 from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, gallery_options, page_path, parse_slice
@@ -157,7 +158,7 @@ def _uri(name: str, roots: Iterable[Path]) -> str:
     places = (*roots, Path.cwd())
     candidates = [os.fsencode(root / spelling) for spelling in spellings(name) for root in places]
     found = next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110 bytes
-    return to_uri(as_bytes(os.fsdecode(found)))
+    return uri_of(as_bytes(os.fsdecode(found)))
 
 
 def _roots(input_dir: Any) -> list[Path]:

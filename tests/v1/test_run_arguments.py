@@ -74,6 +74,8 @@ WORKS: tuple[tuple[str, Any, Callable[[Fastdup], Any]], ...] = (
     ("sync_s3_to_local", False, lambda fd: fd.num_instances() == 14),
     ("delete_img", False, lambda fd: fd.num_instances() == 14),
     ("delete_tar", False, lambda fd: fd.num_instances() == 14),
+    ("delete_img", True, lambda fd: "delete_img: nothing was downloaded" in " ".join(fd.config["notes"])),
+    ("delete_tar", True, lambda fd: "delete_tar: nothing was downloaded" in " ".join(fd.config["notes"])),
 )
 
 
@@ -150,10 +152,11 @@ REFUSED: tuple[tuple[str, Any, type[Exception], str], ...] = (
     ("input_dir", "", ValueError, "input_dir=''"),
     ("input_dir", ["a.jpg", 5], ValueError, "5"),
     ("embeddings", "abc", ValueError, "embeddings='abc'"),
-    ("tar_only", True, NotImplementedError, "tar_only"),
+    ("tar_only", True, ValueError, "no images found"),
+    ("tar_only", "x", ValueError, "tar_only='x'"),
     ("sync_s3_to_local", True, NotImplementedError, "sync_s3_to_local"),
-    ("delete_img", True, NotImplementedError, "delete_img"),
-    ("delete_tar", True, NotImplementedError, "delete_tar"),
+    ("delete_img", "x", ValueError, "delete_img='x'"),
+    ("delete_tar", "x", ValueError, "delete_tar='x'"),
     ("input_dir", "s3://bucket/images", NotImplementedError, "s3://bucket"),
     ("input_dir", "minio://server/bucket", NotImplementedError, "minio://server"),
     ("input_dir", "nowhere", FileNotFoundError, "nowhere"),
