@@ -8,10 +8,12 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.observed import observe_for, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.datasets import parse_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.sources import NothingFoundError
 from fastdup_dagster.stages import image_manifest as stage
@@ -21,11 +23,16 @@ Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
 
 @dg.asset(
     partitions_def=SPLITS,
+    deps=[settings_key("image_manifest")],
     check_specs=check_specs("image_manifest", SPLITS),
     **described("image_manifest", "images", {"polars", "parquet"}, code_version="1"),
 )
 def image_manifest(
-    context: dg.AssetExecutionContext, datasets: DatasetsResource, gx: GreatExpectationsResource, pages: PagesResource
+    context: dg.AssetExecutionContext,
+    datasets: DatasetsResource,
+    model: ModelResource,
+    gx: GreatExpectationsResource,
+    pages: PagesResource,
 ) -> Iterator[Result]:
     """Every file of the split: id, path, size, time of change, and the errors that a listing can see.
 
@@ -40,6 +47,7 @@ def image_manifest(
         return
     frame = listing.frame
     yield from gate(context, pages, gx.check(frame, "image_manifest", key, expectations.image_manifest()))
+    observe_for(context, key, datasets, model)  # whoever launched it: what is made of the listing comes next
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(stage.manifest_version(frame)),

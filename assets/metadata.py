@@ -11,6 +11,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from fastdup_dagster.assets.automation import lineage_aware
 from fastdup_dagster.images import ImageError, thumbnail_jpeg
 from fastdup_dagster.schemas import TABLES, Column
 from fastdup_dagster.stages.pages import data_uri, visible
@@ -30,6 +31,7 @@ class Description(TypedDict):
     kinds: set[str]
     owners: list[str]
     code_version: str
+    automation_condition: dg.AutomationCondition[dg.AssetKey]
     metadata: dict[str, Any]
 
 
@@ -41,6 +43,7 @@ def described(table: str, group: str, kinds: set[str], code_version: str) -> Des
         "kinds": kinds,
         "owners": OWNERS,
         "code_version": code_version,
+        "automation_condition": lineage_aware(first=table != "image_manifest"),
         "metadata": {
             "row": f"one row per {schema.row}",
             "dagster/column_schema": dg.TableSchema([_column(column) for column in schema.columns]),

@@ -1,0 +1,52 @@
+"""When a partition is made again: when what it is made from has other content, not whenever something ran above it.
+
+https://docs.dagster.io/guides/automate/declarative-automation
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
+from fastdup_dagster.stages.read_settings import READ_SETTINGS
+
+SENSOR = "lineage_aware_reruns"
+_IF = dg.AutomationCondition
+_SOURCES = dg.AssetSelection.assets(EMBEDDING_MODEL, *(settings_key(table) for table in READ_SETTINGS))
+
+
+def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
+    """Requests a partition when the data version of an input changed, its own code did, or it is missing.
+
+    It waits until everything above is there, has ended, and has passed its blocking checks. A rerun that leaves
+    content as it was starts nothing. A source that was never observed holds nothing up.
+
+    Args:
+        first: also request a partition that was never made; not so for a listing, which is launched by whoever
+            registers the partition and would else be made twice.
+    """
+    changed = _IF.any_deps_match(_IF.data_version_changed() | _IF.will_be_requested()) | _IF.code_version_changed()
+    trigger = (_IF.newly_missing() | changed if first else changed).since_last_handled()
+    return (
+        trigger
+        & ~_IF.any_deps_missing().ignore(_SOURCES)
+        & ~_IF.any_deps_in_progress()
+        & ~_IF.in_progress()
+        & _IF.all_deps_blocking_checks_passed()
+    ).with_label("lineage_aware")
+
+
+def rerun_sensor(running: bool) -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions.
+
+    Args:
+        running: from the start; else it waits until somebody turns it on in the UI.
+    """
+    return dg.AutomationConditionSensorDefinition(
+        SENSOR,
+        target=dg.AssetSelection.all(),
+        description="Makes again what is out of date: changed files, settings, models, or code.",
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        # The daemon does not know which splits a data set has: it would take those of all data sets (SplitsOfDataset).
+        use_user_code_server=True,
+    )
