@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,16 @@ def load_dataset(name: str, path: Path | None = None) -> DatasetEntry:
         DatasetsError: if it is not there, or its entry is wrong, naming file, line and key.
     """
     path = path or datasets_path()
+    try:
+        status = path.stat()
+    except OSError:
+        return _loaded(name, path, None)
+    # Every step asks for its entry several times; the file is parsed again as soon as it is another one.
+    return _loaded(name, path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _loaded(name: str, path: Path, stamp: tuple[int, int, int] | None) -> DatasetEntry:
     document = _read(path)
     if name not in document["datasets"]:
         known = ", ".join(document["datasets"]) or "none"
