@@ -10,7 +10,6 @@ from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
 from fastdup_dagster.assets.observed import observe_for, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
-from fastdup_dagster.datasets import parse_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.model import ModelResource
@@ -41,7 +40,7 @@ def image_manifest(
     """
     key = context.partition_key
     try:
-        listing = stage.list_images(datasets.source(key), datasets.settings(key), split=parse_key(key)[1])
+        listing = datasets.listing(key)
     except NothingFoundError as error:
         yield from gate(context, pages, [expectations.nothing_found(key, error)])
         return

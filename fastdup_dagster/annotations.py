@@ -58,6 +58,11 @@ class Annotations:
     def __len__(self) -> int:
         return len(self.filenames)
 
+    def take(self, rows: Sequence[int]) -> Annotations:
+        """Some of the rows, in the order given."""
+        boxes = None if self.boxes is None else [self.boxes[row] for row in rows]
+        return Annotations([self.filenames[row] for row in rows], self.columns[rows], boxes, self.notes)
+
     def text(self, name: str) -> pl.Series:
         """A column as text, nulls where it is missing."""
         if name not in self.columns.columns:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fastdup_dagster.command_line.process import quiet
+from fastdup_dagster.cli_datasets import datasets
+from fastdup_dagster.command_line.process import quiet, usage_errors
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -79,7 +80,7 @@ def refresh(
     from fastdup_dagster.command_line.ci_report import write_github_summary, write_junit
     from fastdup_dagster.command_line.selection import choose
 
-    with _usage_errors():
+    with usage_errors():
         chosen = choose(names, splits)
     done = None
     with _instance_and_display() as (instance, display):
@@ -138,7 +139,7 @@ def backfill(
 
     if [bool(splits), every, missing].count(True) != 1:
         raise click.UsageError("give one of --split, --all and --missing")
-    with _usage_errors():
+    with usage_errors():
         chosen = choose(names, splits)
     with _instance_and_display() as (instance, display):
         wanted = filling.missing_splits(instance, chosen) if missing else chosen
@@ -162,15 +163,6 @@ def _overrides(num_threads: int | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _usage_errors() -> Iterator[None]:
-    """What is wrong with the input ends the command with exit code 2."""
-    try:
-        yield
-    except (NotImplementedError, OSError, TypeError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
-
-
-@contextmanager
 def _instance_and_display() -> Iterator[tuple[dg.DagsterInstance, Display]]:
     """The instance of this home and a display; an interrupt ends the command in order."""
     from fastdup_dagster.command_line import analyse
@@ -184,4 +176,4 @@ def _instance_and_display() -> Iterator[tuple[dg.DagsterInstance, Display]]:
         sys.exit(130)
 
 
-COMMANDS = (refresh, backfill)
+COMMANDS = (refresh, backfill, datasets)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import click
 
 
 def quiet() -> None:
@@ -17,3 +21,12 @@ def quiet() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """What is wrong with the input ends the command with exit code 2."""
+    try:
+        yield
+    except (NotImplementedError, OSError, TypeError, ValueError) as error:
+        raise click.UsageError(str(error)) from error

@@ -27,12 +27,12 @@ from fastdup_dagster.assets.observed import (
     settings_versions,
 )
 from fastdup_dagster.assets.partitions import SPLITS
-from fastdup_dagster.datasets import parse_key, partition_key
+from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.stages.features import FEATURE_TABLES
-from fastdup_dagster.stages.image_manifest import list_images, listing_changes, manifest_version
+from fastdup_dagster.stages.image_manifest import listing_changes, manifest_version
 from fastdup_dagster.stages.read_settings import changed_settings
 
 _POINTER = "dagster/input_event_pointer/"
@@ -181,9 +181,8 @@ class Lineage:
 
     def _changed_files(self, partition: str, recorded: str) -> list[str]:
         """How the files differ from the listing; what keeps them from being listed is a reason too."""
-        split = parse_key(partition)[1]
         try:
-            listing = list_images(self._datasets.source(partition), self._datasets.settings(partition), split).frame
+            listing = self._datasets.listing(partition).frame
         except (NotImplementedError, OSError, ValueError) as error:
             return [str(error)]
         if manifest_version(listing) == recorded:

@@ -76,6 +76,7 @@ def test_events_lead_to_what_they_concern_and_a_listing_of_the_same_files_to_not
     assert ticks.tick() == {key: {"outliers", "galleries"} for key in ("pets/train", "pets/test")}, "another setting"
     for key in ("pets/train", "pets/test"):
         assert project.run(key, "outliers", "galleries").success
+    assert ticks.tick() == {}
 
     project.register({"num_threads": 2, "outlier_percentile": 0.3, "high_accuracy": True})
     ticks.observe()
