@@ -62,13 +62,13 @@ def write_github_summary(title: str, runs: Sequence[PartitionRun]) -> None:
         counted = f"{failed} of {len(checks)} failed" if failed else f"{len(checks)} passed"
         inferred = [run.features["inferred now"] for run in own if "inferred now" in run.features]
         cells = (
-            partition,
+            _cell(partition),
             ":white_check_mark:" if all(run.success for run in own) else ":x:",
             counted,
             f"{sum(inferred):,}" if inferred else "",
             f"{sum(run.seconds for run in own):.1f}",
         )
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(["Nothing had to be made."] if not runs else [])]
     bad = [check for run in runs for check in run.checks if check.outcome != "passed"]
     lines += [f"- **{check.outcome}** {_cell(check.partition)} {_cell(_said(check))}" for check in bad]
