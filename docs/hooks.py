@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
 from fastdup_dagster.settings import Limits, Settings
@@ -45,6 +46,8 @@ def tables() -> Iterator[str]:
         yield f"\n## {table.name}\n\nA row per {table.row}.\n"
         if table.name == _NOT_PUBLISHED:
             yield "Only the Python API keeps it, with the user's own columns after these.\n"
+        if table.name == "image_manifest":
+            yield "The columns of a registered data set's annotations come after these.\n"
         rows = ((f"`{c.name}`", f"`{c.dtype}`", "yes" if c.nullable else "", c.description) for c in table.columns)
         yield from _table(("column", "type", "may be null", "what it holds"), rows)
         if table.name in CHECKS:
@@ -66,6 +69,11 @@ def run_settings() -> Iterator[str]:
     """The fields that `RunSettings` has beyond those of `Settings`."""
     own = {name: field for name, field in RunSettings.model_fields.items() if name not in Settings.model_fields}
     yield from _fields(own)
+
+
+def entry() -> Iterator[str]:
+    """The keys of an entry of datasets.yaml."""
+    yield from _fields(DatasetEntry.model_fields)
 
 
 def limits() -> Iterator[str]:
@@ -121,9 +129,16 @@ def command_line() -> Iterator[str]:
     root = click.Context(cli.main, info_name="fastdup-dagster", max_content_width=100)
     yield from _console(cli.main.get_help(root))
     for name, command in cli.main.commands.items():
-        context = click.Context(command, info_name=name, parent=root, max_content_width=100)
-        yield f"\n## {name}\n"
-        yield from _console(command.get_help(context))
+        yield from _command(name, command, root)
+
+
+def _command(name: str, command: click.Command, parent: click.Context) -> Iterator[str]:
+    """The help of a command, and of those below it."""
+    context = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+    yield f"\n## {context.command_path.removeprefix('fastdup-dagster ')}\n"
+    yield from _console(command.get_help(context))
+    for below, inner in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from _command(below, inner, context)
 
 
 def _console(text: str) -> Iterator[str]:
@@ -178,6 +193,6 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
-        tables, error_codes, settings, run_settings, limits, constant_names, command_line, assets, jobs, examples
+        tables, error_codes, settings, run_settings, limits, entry, constant_names, command_line, assets, jobs, examples
     )
 }  # fmt: skip
