@@ -5,6 +5,8 @@ https://docs.dagster.io/guides/automate/declarative-automation
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
@@ -28,10 +30,11 @@ def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
         first: also request a partition that was never made; not so for a listing, which is launched by whoever
             registers the partition and would else be made twice.
     """
-    changed = _IF.any_deps_match(_IF.data_version_changed() | _IF.will_be_requested()) | _IF.code_version_changed()
-    trigger = (_IF.newly_missing() | changed if first else changed).since_last_handled()
+    moved = _IF.any_deps_match(_IF.data_version_changed() | _IF.will_be_requested())
+    due: dg.AutomationCondition[Any] = moved | _IF.code_version_changed()
+    due = _IF.newly_missing() | due if first else due
     return (
-        trigger
+        due.since_last_handled()
         & ~_IF.any_deps_missing().ignore(_SOURCES)
         & ~_IF.any_deps_in_progress()
         & ~_IF.in_progress()

@@ -8,7 +8,7 @@ from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.stages.read_settings import READ_SETTINGS
 
 
-def _observed_settings(table: str) -> dg.AssetsDefinition:
+def _observed_settings(table: str) -> dg.SourceAsset:
     key, partitions = settings_key(table), partitions_of(table)
 
     @dg.observable_source_asset(

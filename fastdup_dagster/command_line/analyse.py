@@ -142,7 +142,7 @@ def observe_data_set(
     for key in (name, *(partition_key(name, split) for split in splits)):
         try:
             versions = current_versions(key, datasets, model)
-        except OSError:  # the step that needs the model says so
+        except (OSError, ValueError):  # the step that needs the model says so
             versions = settings_versions(key, datasets)
         observe(instance, key, versions)
 

@@ -75,7 +75,7 @@ def add(
         raise DatasetsError(f"{place} is no folder")
     made = {"root": place, "splits": splits or {"all": "."}, "annotations": annotations, "split_column": split_column}
     try:
-        entry = DatasetEntry(**made, settings=dict(settings), store=store)  # type: ignore[arg-type]
+        entry = DatasetEntry(**made, settings=dict(settings), store=store)
     except ValidationError as error:
         raise DatasetsError(readable(error)) from error
     entry = entry if splits else entry.model_copy(update={"splits": _found_splits(entry)})

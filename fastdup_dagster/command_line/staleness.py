@@ -126,7 +126,7 @@ class Lineage:
         """What the sources are now, and why the model is not among them if it cannot be opened."""
         try:
             return current_versions(partition, self._datasets, self._model), None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             return settings_versions(partition, self._datasets), str(error)
 
     def _reasons(self, table: str, partition: str, now: Versions, problem: str | None) -> list[str]:

@@ -14,4 +14,4 @@ def open_binary(uri: str) -> BinaryIO:
         OSError: if it cannot be opened.
         ValueError: for a scheme that nothing here reads.
     """
-    return open(local_path(uri), "rb")  # noqa: PTH123, SIM115 - the path is bytes; the caller closes it
+    return open(local_path(uri), "rb")  # noqa: PTH123 - the path is bytes; the caller closes it
