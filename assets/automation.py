@@ -9,15 +9,14 @@ from typing import Any
 
 import dagster as dg
 
-from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
-from fastdup_dagster.stages.read_settings import READ_SETTINGS
+from fastdup_dagster.assets.observed import SOURCES
 
 SENSOR = "lineage_aware_reruns"
 _IF = dg.AutomationCondition
 # Not `all_deps_blocking_checks_passed`: Dagster counts a check as passed only if it came after the materialisation, and
 # here a gate comes before it. What is published has passed; a check that failed since then is of what was not.
 _GATE_CLOSED = _IF.any_checks_match(_IF.check_failed(), blocking_only=True)
-_SOURCES = dg.AssetSelection.assets(EMBEDDING_MODEL, *(settings_key(table) for table in READ_SETTINGS))
+_SOURCES = dg.AssetSelection.assets(*SOURCES)
 
 
 def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:

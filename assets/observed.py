@@ -26,6 +26,9 @@ def settings_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(["settings", table])
 
 
+SOURCES = (EMBEDDING_MODEL, *(settings_key(table) for table in READ_SETTINGS))
+
+
 def partitions_of(table: str) -> dg.DynamicPartitionsDefinition:
     """How a table is cut, and its settings with it."""
     return DATASETS if table in _PER_DATASET else SPLITS
