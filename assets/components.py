@@ -8,12 +8,13 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
-from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.metadata import described, histogram, made_of, rows
 from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import COMPONENTS
 from fastdup_dagster.stages import components as stage
 from fastdup_dagster.storage import table_digest
@@ -31,11 +32,13 @@ def components(
     context: dg.AssetExecutionContext,
     knn_graph: pl.DataFrame,
     datasets: DatasetsResource,
+    store: StoreResource,
     gx: GreatExpectationsResource,
     pages: PagesResource,
 ) -> Iterator[Result]:
     """Connected components of the edges at or over cc_threshold: clusters of two images or more."""
     key = context.partition_key
+    origin = made_of(store.of(key), key, "knn_graph")
     settings = datasets.settings(key)
     frame = stage.components(knn_graph, settings)
     counted = frame.with_columns(pl.len().over("component_id").cast(pl.Int64).alias("members"))
@@ -46,6 +49,7 @@ def components(
         frame,
         data_version=dg.DataVersion(table_digest(COMPONENTS, frame)),
         metadata={
+            **origin,
             **rows(frame.height),
             "components": sizes.len(),
             "largest": int(sizes.top_k(1).sum()),

@@ -48,7 +48,7 @@ def galleries(
     covers the names that they show.
     """
     key = context.partition_key
-    manifest = manifest_of(store.of(key), key, img_stats=img_stats)
+    manifest = manifest_of(store.of(key), key, "similarity", "outliers", "components", img_stats=img_stats)
     tables = SplitTables(manifest, img_stats, knn_graph, similarity, outliers, components)
     summary = summarise(tables)
     with pages.staged(key) as staged:

@@ -13,6 +13,7 @@ import polars as pl
 
 from fastdup_dagster.assets.automation import lineage_aware
 from fastdup_dagster.images import ImageError, thumbnail_jpeg
+from fastdup_dagster.resources.io_manager import MADE_OF
 from fastdup_dagster.schemas import TABLES, Column
 from fastdup_dagster.stages.pages import data_uri, visible
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
@@ -54,6 +55,12 @@ def described(table: str, group: str, kinds: set[str], code_version: str) -> Des
 def _column(column: Column) -> dg.TableColumn:
     constraints = dg.TableColumnConstraints(nullable=column.nullable)
     return dg.TableColumn(column.name, str(column.dtype), description=column.description, constraints=constraints)
+
+
+def made_of(store: TableStore, key: str, *tables: str) -> dict[str, dg.JsonMetadataValue]:
+    """What an output is made of, by digest: the IO manager keeps it in the file. Ask before anything is computed."""
+    digests = {table: store.lineage(table, key).digest for table in tables}
+    return {MADE_OF: dg.JsonMetadataValue({table: digest for table, digest in digests.items() if digest})}
 
 
 def rows(count: int) -> dict[str, int]:
@@ -107,7 +114,7 @@ def text(value: object) -> str:
 
 
 def worst_pairs(
-    pairs: pl.DataFrame, store: TableStore, key: str, made_of: Mapping[str, pl.DataFrame], ends: tuple[str, str]
+    pairs: pl.DataFrame, store: TableStore, key: str, tables: Mapping[str, pl.DataFrame], ends: tuple[str, str]
 ) -> dg.MarkdownMetadataValue | str:
     """The first pairs of a table side by side, with names, similarity and, if there is one, kind.
 
@@ -117,12 +124,13 @@ def worst_pairs(
         pairs: rows with two ids and `distance`, worst first.
         store: holds the listing, for uri and filename.
         key: of the partition.
-        made_of: the tables that the ids come from, by name; if they are not those of the listing, nothing is shown.
+        tables: further ones that the ids come from, by name, besides `knn_graph`; if any is not one of the
+            published listing, nothing is shown.
         ends: names of the two id columns.
     """
     shown = pairs.head(WORST)
     try:
-        manifest = manifest_of(store, key, **made_of)
+        manifest = manifest_of(store, key, "knn_graph", **tables)
     except MixedTablesError as error:
         return f"not shown: {error}"
     images = _images(manifest, pl.concat([shown[end] for end in ends]))

@@ -8,7 +8,7 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
-from fastdup_dagster.assets.metadata import described, histogram, rows, worst_pairs
+from fastdup_dagster.assets.metadata import described, histogram, made_of, rows, worst_pairs
 from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -38,19 +38,20 @@ def outliers(
 ) -> Iterator[Result]:
     """The images at the lowest edges of the graph, strangest first."""
     key = context.partition_key
+    origin = made_of(store.of(key), key, "knn_graph")
     settings = datasets.settings(key)
     frame = stage.outliers(knn_graph, settings)
     numbered = frame.with_columns(pl.int_range(1, pl.len() + 1).alias("row"))
     suite = expectations.outliers(knn_graph.height, settings)
     told = with_known(numbered, knn_graph["from"], "outlier", "nearest")
     yield from gate(context, pages, gx.check(told, "outliers", key, suite))
-    made_of = {"embeddings": store.of(key).read("embeddings", key, ["source_key"])}
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(OUTLIERS, frame)),
         metadata={
+            **origin,
             **rows(frame.height),
             "similarity of the outliers": histogram(frame["distance"], "similarity"),
-            "worst": worst_pairs(frame, store.of(key), key, made_of, ("outlier", "nearest")),
+            "worst": worst_pairs(frame, store.of(key), key, {}, ("outlier", "nearest")),
         },
     )

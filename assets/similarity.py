@@ -8,7 +8,7 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
-from fastdup_dagster.assets.metadata import described, histogram, rows, worst_pairs
+from fastdup_dagster.assets.metadata import described, histogram, made_of, rows, worst_pairs
 from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -40,6 +40,7 @@ def similarity(
 ) -> Iterator[Result]:
     """Edges over the threshold, told apart as identical bytes, identical pixels, near duplicate or merely similar."""
     key = context.partition_key
+    origin = made_of(store.of(key), key, "knn_graph")
     settings = datasets.settings(key)
     frame = stage.similarity(knn_graph, settings, img_stats)
     told = with_known(frame, knn_graph["from"], "from", "to")
@@ -49,6 +50,7 @@ def similarity(
         frame,
         data_version=dg.DataVersion(table_digest(SIMILARITY, frame)),
         metadata={
+            **origin,
             **rows(frame.height),
             "pairs": pairs.height,
             **{f"pairs, {words}": pairs.filter(pl.col("kind") == kind).height for kind, words in KINDS.items()},

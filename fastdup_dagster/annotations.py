@@ -92,7 +92,9 @@ def read_annotations(given: Any, data_type: str = "infer") -> Annotations:
     frame = _frame(given)
     spelling = next((name for name in FILENAME_SPELLINGS if name in frame.columns), None)
     if spelling is None:
-        raise ValueError(f"annotations: no column 'filename' among {frame.columns}")
+        named = getattr(getattr(given, "index", None), "name", None) in FILENAME_SPELLINGS
+        hint = "; it is the frame's index: give annotations.reset_index()" if named else ""
+        raise ValueError(f"annotations: no column 'filename' among {frame.columns}{hint}")
     if frame.is_empty():
         raise ValueError("annotations: no rows")
     nameless = [row for row, name in enumerate(frame[spelling]) if name is None or str(name) == ""]
@@ -102,7 +104,7 @@ def read_annotations(given: Any, data_type: str = "infer") -> Annotations:
     reserved = [name for name in RESERVED if name in frame.columns]
     notes = [f"annotation columns replaced by the results' own: {', '.join(reserved)}"] if reserved else []
     boxes = _boxes(frame, data_type)
-    _refuse_duplicates(filenames, boxes)
+    _refuse_duplicates(filenames, boxes, "" if boxes else _why_no_boxes(frame, data_type))
     return Annotations(filenames, frame.drop(spelling, *reserved), boxes, notes)
 
 
@@ -182,6 +184,18 @@ def _boxes(frame: pl.DataFrame, data_type: str) -> list[tuple[float, ...]] | Non
     return None
 
 
+def _why_no_boxes(frame: pl.DataFrame, data_type: str) -> str:
+    """Why columns of boxes are not taken for boxes, so that every row stands for a whole image."""
+    for names in (BBOX_COLUMNS, ROTATED_BBOX_COLUMNS):
+        missing = [name for name in names if name not in frame.columns]
+        if len(missing) < len(names):
+            reason = (
+                f"boxes need the columns {missing} too" if missing else f"boxes are left out by data_type={data_type!r}"
+            )
+            return f"; {reason}, and without boxes an image has one row"
+    return ""
+
+
 def _numbers(frame: pl.DataFrame) -> list[tuple[float, ...]]:
     for name in frame.columns:
         if not frame[name].dtype.is_numeric():
@@ -193,7 +207,7 @@ def _numbers(frame: pl.DataFrame) -> list[tuple[float, ...]]:
     return [tuple(row) for row in numbers.iter_rows()]
 
 
-def _refuse_duplicates(filenames: Sequence[str], boxes: Sequence[tuple[float, ...]] | None) -> None:
+def _refuse_duplicates(filenames: Sequence[str], boxes: Sequence[tuple[float, ...]] | None, hint: str) -> None:
     seen: set[Any] = set()
     repeated: dict[str, None] = {}
     for row, filename in enumerate(filenames):
@@ -204,4 +218,4 @@ def _refuse_duplicates(filenames: Sequence[str], boxes: Sequence[tuple[float, ..
         seen.add(key)
     if repeated:
         what = "duplicate boxes" if boxes else "duplicate file names"
-        raise ValueError(f"annotations: {len(repeated)} {what}, the first: {', '.join(list(repeated)[:_SHOWN])}")
+        raise ValueError(f"annotations: {len(repeated)} {what}, the first: {', '.join(list(repeated)[:_SHOWN])}{hint}")

@@ -65,7 +65,10 @@ class FastdupController(SearchMethods):
         values = {**fastdup_kwargs, **own}
         settings = run_settings(values) if matrix is None else settings_of_embeddings(values, matrix.shape)
         if self._work_dir.is_finished and not settings.overwrite:
-            raise FileExistsError(f"overwrite=False, and work_dir={str(self.work_dir)!r} holds a finished run")
+            raise FileExistsError(
+                f"overwrite=False, and work_dir={str(self.work_dir)!r} holds a finished run: "
+                "give overwrite=True to replace its tables, or another work_dir"
+            )
         given = self.input_dir if input_dir is None else plain_input(input_dir)
         path = None if given is None else absolute_input(given)
         read = None if annotations is None else read_annotations(annotations, settings.data_type)

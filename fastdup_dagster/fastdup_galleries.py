@@ -264,7 +264,8 @@ class FastdupVisualizer:
             sort_by, sort_by_reduction)  # fmt: skip
         names = v1_words.group_names(group_by, metric, sort_by, sort_by_reduction)
         build = functools.partial(v1_pages.group_items, labels=labels, shown=shown, names=names)
-        words = v1_words.component_words(group_by, names, part, options)
+        computed = self._source.controller.settings.run_cc
+        words = v1_words.component_words(group_by, names, part, options, computed)
         return self._source.write("components", "Components", rows, ("members",), build, words, labels, options, shown)
 
     def report(self, save_path: PathLike = None, num_images: int = 60, show: bool = True) -> Path:

@@ -1,6 +1,7 @@
 """Which files runs wrote: they are no input of a later run, and a run may replace or remove its own.
 
 A work_dir keeps a record of the pictures, crops and V1 files in it; what is put elsewhere has a record beside it.
+Another record names the pages that were made of its results, so that its report can list them.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 
 from fastdup_dagster.storage import write_atomically
 
 RECORD = ".fastdup_dagster_outputs.json"
+PAGES = ".fastdup_dagster_pages.json"
 
 
 class Outputs:
@@ -80,6 +83,63 @@ def record_page(page: Path, work_dir: Path, files: Iterable[Path]) -> None:
     """
     root = work_dir.absolute() if page.is_relative_to(work_dir.absolute()) else page.parent
     Outputs(root).replace(str(page.relative_to(root)), files)
+
+
+@dataclass(frozen=True)
+class MadePage:
+    """A page of a run's results: where it is, and what is on it.
+
+    Attributes:
+        path: absolute, or relative to the work_dir where it lies in there.
+        heading: of the page.
+        shown: items on it.
+        total: items that there are.
+        is_report: whether it lists the other pages.
+    """
+
+    path: str
+    heading: str
+    shown: int
+    total: int
+    is_report: bool = False
+
+
+class MadePages:
+    """The record of the pages that were made of the results in a work_dir.
+
+    Args:
+        work_dir: where the results are.
+    """
+
+    def __init__(self, work_dir: Path) -> None:
+        self._root = work_dir.absolute()
+
+    def add(self, page: Path, heading: str, shown: int, total: int, is_report: bool = False) -> None:
+        """Notes a page, instead of what was at its place before."""
+        page = Path(os.path.abspath(page))  # noqa: PTH100 - without following links
+        path = str(page.relative_to(self._root) if page.is_relative_to(self._root) else page)
+        made = MadePage(path, heading, shown, total, is_report)
+        others = [other for other in self._read() if other.path != path]
+        self._write([*others, made])
+
+    def found(self) -> list[tuple[Path, MadePage]]:
+        """The pages that are still there, by heading and place; their paths are absolute."""
+        placed = [(self._root / made.path, made) for made in self._read()]
+        there = [(path, made) for path, made in placed if path.is_file()]
+        return sorted(there, key=lambda pair: (pair[1].heading, pair[1].path))
+
+    def forget(self) -> None:
+        """Forgets all pages: the results that they show are about to be replaced."""
+        (self._root / PAGES).unlink(missing_ok=True)
+
+    def _read(self) -> list[MadePage]:
+        try:
+            return [MadePage(**made) for made in json.loads((self._root / PAGES).read_bytes())]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def _write(self, pages: list[MadePage]) -> None:
+        write_atomically(self._root / PAGES, json.dumps([asdict(made) for made in pages]).encode("ascii"))
 
 
 def _remove(path: Path) -> None:

@@ -56,7 +56,7 @@ class Results:
         names = ("img_stats", "knn_graph", "similarity", "outliers", "components")
         rest = {name: self.store.read(name, KEY) for name in names}
         errors = self.store.read("embeddings", KEY, ["index", "model", "error_code", "error"])
-        return SplitTables(manifest=self.manifest, embeddings=errors, **rest)
+        return SplitTables(manifest=self.manifest, embeddings=errors, missing=frozenset(), **rest)
 
     @cached_property
     def names(self) -> pl.Series:

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ from fastdup_dagster.schemas import TableSchema
 ROW_GROUP_ROWS = 16_384
 _STAGING = "_staging"
 _PATIENCE = 5.0
+_LINEAGE = "fastdup_dagster"
 
 _Path = tuple[str, ...]
 
@@ -161,6 +163,19 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, **_parquet_options(table.schema))
 
 
+@dataclass(frozen=True)
+class Lineage:
+    """What a published table says of itself, beside its rows, so that it is no part of its digest.
+
+    Attributes:
+        digest: its `table_digest`; None where it was written without.
+        made_of: digest of each table that it was made from, by name.
+    """
+
+    digest: str | None = None
+    made_of: Mapping[str, str] = field(default_factory=dict)
+
+
 class StagedTable:
     """A table being written; a context manager that discards what was not published.
 
@@ -169,10 +184,14 @@ class StagedTable:
         key: partition key, `<dataset>/<split>` or `<dataset>`.
         target: the path that `publish` puts it at.
         staging: folder for the unpublished file, on the same file system.
+        made_of: digest of each table that it is made from, by name; kept in the file as `Lineage`.
     """
 
-    def __init__(self, schema: TableSchema, key: str, target: Path, staging: Path) -> None:
+    def __init__(
+        self, schema: TableSchema, key: str, target: Path, staging: Path, made_of: Mapping[str, str] | None = None
+    ) -> None:
         self.schema, self.key, self.target = schema, key, target
+        self._made_of = dict(made_of or {})
         self.rows = 0
         self.path = staging / f"{schema.name}-{uuid.uuid4().hex}.parquet"
         self._writer: pq.ParquetWriter | None = None
@@ -201,7 +220,9 @@ class StagedTable:
         """Completes the file (an empty table too). Nothing is visible to readers yet."""
         if self._digest is None:
             self.write(self.schema.frame())
-        if self._writer is not None:
+        if self._writer is not None and self._writer.is_open:
+            said = {"digest": self.digest, "made_of": self._made_of}
+            self._writer.add_key_value_metadata({_LINEAGE: json.dumps(said)})
             self._writer.close()
 
     @property
@@ -308,13 +329,24 @@ class TableStore:
         """Some columns of the published table, a block of rows at a time."""
         return blocks_of(self.path(table, key), columns)
 
-    def stage(self, schema: TableSchema, key: str) -> StagedTable:
-        """Opens a table for writing; it is invisible until published."""
-        return StagedTable(schema, key, self.path(schema.name, key), self.staging(schema.name, key))
+    def lineage(self, table: str, key: str) -> Lineage:
+        """The published table's own digest, and those of the tables that it was made from.
 
-    def write(self, schema: TableSchema, key: str, frame: pl.DataFrame) -> str:
-        """Publishes a whole frame and returns its digest."""
-        with self.stage(schema, key) as staged:
+        Raises:
+            FileNotFoundError: if it is not there.
+        """
+        said = json.loads(pl.read_parquet_metadata(self.path(table, key)).get(_LINEAGE, "{}"))
+        return Lineage(**said)
+
+    def stage(self, schema: TableSchema, key: str, made_of: Mapping[str, str] | None = None) -> StagedTable:
+        """Opens a table for writing; it is invisible until published. `made_of`: see `Lineage`."""
+        return StagedTable(schema, key, self.path(schema.name, key), self.staging(schema.name, key), made_of)
+
+    def write(
+        self, schema: TableSchema, key: str, frame: pl.DataFrame, made_of: Mapping[str, str] | None = None
+    ) -> str:
+        """Publishes a whole frame and returns its digest. `made_of`: see `Lineage`."""
+        with self.stage(schema, key, made_of) as staged:
             staged.write(frame)
             staged.publish()
             return staged.digest

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastdup_dagster.constants import CONFIG_JSON
 from fastdup_dagster.names import raw_name, shown_name
-from fastdup_dagster.outputs import Outputs
+from fastdup_dagster.outputs import MadePages, Outputs
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.storage import TableStore, write_atomically
 
@@ -74,6 +74,7 @@ class WorkDir:
                 (self.root / name).unlink()
         for owner in (EXPORT, CROPS):
             self.outputs.replace(owner, [])
+        MadePages(self.root).forget()
 
     @property
     def version(self) -> tuple[tuple[int, ...] | None, ...]:

@@ -12,6 +12,9 @@ from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.storage import StagedTable, TableStore
 
+MADE_OF = "made of"
+"""Output metadata: digest of each table that the output was made from, by name; it goes into the file."""
+
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame | pa.Table
 
 
@@ -37,7 +40,7 @@ class ParquetIOManager(dg.ConfigurableIOManager):
             path = obj.publish()
         elif isinstance(obj, pl.DataFrame):
             store = self.store.of(key)
-            store.write(TABLES[table], key, obj)
+            store.write(TABLES[table], key, obj, _made_of(context))
             path = store.path(table, key)
         else:
             raise TypeError(f"asset {table!r} [{key}]: expected a frame or a staged table, not {type(obj).__name__}")
@@ -62,6 +65,13 @@ class ParquetIOManager(dg.ConfigurableIOManager):
         if len(keys) != 1:
             raise TypeError(f"input {context.name!r} gets {len(keys)} partitions of {table!r}: annotate it as a dict")
         return _read(self.store.of(keys[0]), table, keys[0], wanted)
+
+
+def _made_of(context: dg.OutputContext) -> dict[str, str]:
+    """What the asset says that it was made of: its output's metadata `MADE_OF`."""
+    said = context.output_metadata.get(MADE_OF)
+    value = said.value if isinstance(said, dg.JsonMetadataValue) else None
+    return dict(value) if isinstance(value, collections.abc.Mapping) else {}
 
 
 def _read(store: TableStore, table: str, key: str, kind: Any) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import socket
@@ -120,6 +121,7 @@ def test_the_summary_counts(finished):
     assert rows["Images"] == ["–", "11"]
     assert rows["Exact copies"] == ["–", "1"]
     assert rows["Checks"] == ["2 failed", "26 passed"]
+    assert rows["Stopped at"][0].startswith("embeddings,") and rows["Stopped at"][1] == ""
 
 
 def test_the_runs_are_in_the_instance_that_the_ui_shows(finished):
@@ -300,6 +302,41 @@ def test_pages_that_break_hide_no_numbers(quick, photos, tmp_path, monkeypatch):
     assert result.exit_code == 1
     told = json.loads(result.stdout)["splits"]["all"]
     assert (told["success"], told["summary"]["images"], told["pages"]) == (False, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("stage", "unknown"),
+    [
+        ("knn_graph", {"near_duplicate_pairs", "clusters", "outliers"}),
+        ("similarity", {"near_duplicate_pairs"}),
+        ("components", {"clusters"}),
+    ],
+)
+def test_a_late_gate_hides_no_number_that_was_published(quick, photos, tmp_path, monkeypatch, stage, unknown):
+    photos(tmp_path / "few" / "train", 4)
+    photos(tmp_path / "few" / "test", 3, first=50)
+    shutil.copy(tmp_path / "few" / "train" / "photo-0000.jpg", tmp_path / "few" / "train" / "copy.jpg")
+    module = importlib.import_module(f"fastdup_dagster.stages.{stage}")
+    right = getattr(module, stage)
+
+    def wrong(table: pl.DataFrame, *more: Any, **named: Any) -> pl.DataFrame:
+        made = right(table, *more, **named)
+        ids = [name for name in ("from", "index") if name in made.columns]
+        return made if table.to_series(0).max() < 4 else made.with_columns(pl.lit(-3, pl.Int64).alias(ids[0]))
+
+    monkeypatch.setattr(module, stage, wrong)
+    result = invoke("run", tmp_path / "few", "--json")
+    assert result.exit_code == 1, result.output
+    told = json.loads(result.stdout)
+    train = told["splits"]["train"]
+    assert not train["success"] and train["failed_gates"] == [stage]
+    assert (train["summary"]["images"], train["summary"]["exact_duplicates"]) == (5, 1)
+    counted = ("near_duplicate_pairs", "clusters", "outliers")
+    assert {name for name in counted if train["summary"][name] is None} == unknown
+    assert told["splits"]["test"]["success"] and told["total"]["images"] == 8
+    page = Path(told["report"]).read_text()
+    assert f"{stage}" in page and "A gate kept from being published" in page
+    assert "train was stopped: " in page
 
 
 def test_what_is_left_out_and_what_was_compared_besides_is_told(quick, photos, tmp_path, home):

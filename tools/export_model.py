@@ -36,7 +36,7 @@ from lite0_graphs import (
     float_model,
     quantised_model,
 )
-from lite0_network import Array, Network, load_network, projection, weights_path
+from lite0_network import LEFT_OUT, Array, Network, load_network, projection, weights_path
 from onnx import TensorProto, helper
 
 PACKAGES = (
@@ -158,6 +158,7 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
             "package": "efficientnet-lite-pytorch",
             "version": metadata.version("efficientnet-lite-pytorch"),
             "homepage": "https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
+            "residual_blocks_left_out": list(LEFT_OUT),
         },
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", SIDE, SIDE, 3], "layout": "NHWC", "colour": "RGB"},

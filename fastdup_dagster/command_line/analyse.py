@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables, render_dataset_report
 from fastdup_dagster.stages.split_leakage import leak_rates
@@ -283,10 +284,10 @@ def _report(
 
 
 def _tables(store: TableStore, run: PartitionRun) -> SplitTables | None:
-    if not run.published >= _SUMMARISED:
+    if not run.published >= _COUNTED_IMAGES:
         return None
     try:
-        return read_split(store, run.partition)
+        return read_split(store, run.partition, run.published)
     except MixedTablesError as error:  # another run published meanwhile
         run.success = False
         run.errors.append(str(error))
@@ -305,26 +306,30 @@ def _compared(name: str, entry: DatasetEntry, runs: Mapping[str, PartitionRun]) 
 
 
 # What the numbers of a split are counted from; where this run published them, a later failure does not hide them.
-_SUMMARISED = frozenset(
-    {"image_manifest", "embeddings", "img_stats", "knn_graph", "similarity", "outliers", "components"}
-)
+_COUNTED_IMAGES = frozenset({"image_manifest", "embeddings", "img_stats"})
+_COUNTED_EDGES = ("knn_graph", "similarity", "outliers", "components")
 
 
-def read_split(store: TableStore, key: str) -> SplitTables:
+def read_split(store: TableStore, key: str, published: Collection[str] = _COUNTED_EDGES) -> SplitTables:
     """The published tables of a split.
+
+    Args:
+        store: holds them.
+        key: of the partition.
+        published: tables of edges to read; one that is not among them is empty, and said to be missing.
 
     Raises:
         MixedTablesError: if another run has published half of its own meanwhile.
     """
+    there = [table for table in _COUNTED_EDGES if table in published]
+    edges = {t: store.read(t, key) if t in there else TABLES[t].frame() for t in _COUNTED_EDGES}
     stats, embeddings = store.read("img_stats", key), store.read("embeddings", key, _WITHOUT_VECTORS)
     return SplitTables(
-        manifest=manifest_of(store, key, img_stats=stats, embeddings=embeddings),
+        manifest=manifest_of(store, key, *there, img_stats=stats, embeddings=embeddings),
         img_stats=stats,
-        knn_graph=store.read("knn_graph", key),
-        similarity=store.read("similarity", key),
-        outliers=store.read("outliers", key),
-        components=store.read("components", key),
         embeddings=embeddings,
+        missing=frozenset(_COUNTED_EDGES) - frozenset(there),
+        **edges,
     )
 
 

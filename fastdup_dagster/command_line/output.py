@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fastdup_dagster.command_line.analyse import Analysis
+from fastdup_dagster.command_line.analyse import Analysis, PartitionRun
 from fastdup_dagster.command_line.plan import Plan
 from fastdup_dagster.stages.pages import data_size, visible
 from fastdup_dagster.stages.report import dataset_summaries
@@ -57,6 +57,9 @@ def say_results(console: Console, analysis: Analysis) -> None:
         values += [getattr(total, measure.field)] if len(summaries) > 1 else []
         table.add_row(measure.title, *("–" if value is None else f"{value:,}" for value in values))
     table.add_row("Checks", *(_checks_cell(analysis, split) for split in analysis.splits))
+    stopped = [", ".join(_failed_gates(analysis.splits[split])) for split in analysis.splits]
+    if any(stopped):
+        table.add_row("Stopped at", *(f"[red]{assets}[/red]" if assets else "" for assets in stopped))
     console.print(table)
     said: list[object] = []
     for check in analysis.report.checks:
@@ -100,6 +103,11 @@ def _checks_cell(analysis: Analysis, split: str) -> str:
     return f"[green]{len(run.checks)} passed[/green]" if run.success else "[red]error[/red]"
 
 
+def _failed_gates(run: PartitionRun) -> list[str]:
+    """The assets that a check kept from being published."""
+    return list(dict.fromkeys(check.asset for check in run.checks if check.outcome == "failed"))
+
+
 def as_json(analysis: Analysis) -> dict[str, Any]:
     """The same for programs."""
     summaries, total = dataset_summaries(analysis.report)
@@ -115,6 +123,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
                 "features": {name.replace(" ", "_"): value for name, value in run.features.items()},
                 "summary": summaries[split].as_dict() if split in summaries else None,
                 "pages": str(analysis.report.galleries[split]) if split in analysis.report.galleries else None,
+                "failed_gates": _failed_gates(run),
                 "errors": run.errors,
             }
             for split, run in analysis.splits.items()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 from collections.abc import Iterator
 
 import cv2
@@ -17,6 +19,10 @@ WORKING_SIDE = 224
 _HARDLY_SMALLER = 1.25
 # Four times the memory of the bytes: not for large images.
 _FLOAT_VALUES = 3_000_000
+# Rows that one matrix product averages at a time: a row is made of few others, so a product with all would be zeros.
+_BAND = 8
+# Multiplications of one product: from 2**18 on OpenBLAS wakes threads, which would fight with the caller's.
+_PRODUCT = 200_000
 
 
 def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np.uint8]:
@@ -33,12 +39,43 @@ def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np
 
 
 def _averaged(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Area averages. OpenCV sums floats faster than bytes, to the same results, but for whole ratios."""
+    """Area averages: rows by matrix products, then columns by OpenCV. It takes bytes alone to the same, but slower.
+
+    Whole ratios and large images are left to OpenCV.
+    """
     height, width = pixels.shape[:2]
     if pixels.size > _FLOAT_VALUES or not (height % side or width % side):
         return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-    averages = cv2.resize(pixels.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
+    averages = cv2.resize(_averaged_rows(pixels, side), (side, side), interpolation=cv2.INTER_AREA)
     return cv2.convertScaleAbs(averages)  # rounds, as the sum of bytes would be
+
+
+def _averaged_rows(pixels: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
+    """`side` x W x 3: each row the mean of those that it covers."""
+    height, width, channels = pixels.shape
+    rows = pixels.reshape(height, width * channels)
+    averages = np.empty((side, width * channels), dtype=np.float32)
+    for top, low, weights in _bands(height, side):
+        step = _PRODUCT // weights.size
+        for left in range(0, width * channels, step):
+            at = slice(left, left + step)
+            covered = rows[low : low + weights.shape[1], at].astype(np.float32)
+            np.matmul(weights, covered, out=averages[top : top + len(weights), at])
+    return averages.reshape(side, width, channels)
+
+
+@functools.lru_cache(maxsize=256)
+def _bands(length: int, side: int) -> list[tuple[int, int, NDArray[np.float32]]]:
+    """How `side` rows are averages of `length` others: first row of a band, first row that it covers, weights."""
+    ratio = length / side
+    bands = []
+    for top in range(0, side, _BAND):
+        edges = np.arange(top, min(top + _BAND, side) + 1) * ratio
+        low, high = math.floor(edges[0]), min(math.ceil(edges[-1]), length)
+        covered = np.arange(low, high)
+        shares = np.minimum(edges[1:, None], covered + 1) - np.maximum(edges[:-1, None], covered)
+        bands.append((top, low, (np.maximum(shares, 0) / ratio).astype(np.float32)))
+    return bands
 
 
 def model_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

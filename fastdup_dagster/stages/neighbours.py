@@ -69,7 +69,8 @@ def new_index(width: int, factory: str, distance: str) -> faiss.Index:
     try:
         index = faiss.index_factory(width, factory, metric)
     except RuntimeError as error:
-        raise ValueError(f"nnf_mode={factory!r} with distance={distance!r}, d={width}: {error}") from error
+        reason = str(error).rpartition(".cpp:")[2].partition(": ")[2] or str(error)  # after the place in faiss's source
+        raise ValueError(f"nnf_mode={factory!r} with distance={distance!r}, d={width}: {reason}") from error
     index.metric_arg = argument
     return index
 

@@ -79,8 +79,8 @@ def cell(value: object) -> str:
 
 
 def link(*parts: str) -> str:
-    """A relative link of path segments, each percent-encoded (`/` inside a segment too)."""
-    return "/".join(quote(part, safe="") for part in parts)
+    """A relative link of path segments, each percent-encoded (`/` inside a segment too), byte for byte."""
+    return "/".join(quote(os.fsencode(part), safe="") for part in parts)
 
 
 def link_between(page: Path, target: Path) -> str:

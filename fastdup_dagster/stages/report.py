@@ -13,6 +13,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.galleries import leak_items, leak_pictures
 from fastdup_dagster.stages.gallery_items import select_all
 from fastdup_dagster.stages.gallery_pages import Frame, Tab
+from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import link_between, write_page
 from fastdup_dagster.stages.pictures import ReadThumbnail, pictures_of, thumbnail_jpeg, with_inline_thumbnails
 from fastdup_dagster.stages.report_sections import (
@@ -63,6 +64,7 @@ class DatasetReport:
         notes: what was left out of the listing and why, for people.
         errors: what broke, apart from failed checks.
         gated: whether checks are a part of such a run; without them the report says nothing of any.
+        made: galleries that a user made of these results; None where there is no such thing.
     """
 
     name: str
@@ -79,6 +81,7 @@ class DatasetReport:
     notes: Sequence[str] = ()
     errors: Sequence[str] = ()
     gated: bool = True
+    made: Sequence[MadeLink] | None = None
 
     @property
     def finished(self) -> dict[str, SplitTables]:
@@ -126,6 +129,7 @@ def render_dataset_report(path: Path, report: DatasetReport, read: ReadThumbnail
         notes=[*report.notes, *report.errors, *_left_out(report)],
         checks=sorted(report.checks, key=lambda c: ("failed", "warning", "passed").index(c.outcome)),
         leaks=_leaks(report, links.get("leaks"), read),
+        made=report.made,
     )
     write_page(path, report_page(page, Frame(report.name, _anchors(page), version=report.version)))
     return path
@@ -135,7 +139,7 @@ def status_of(report: DatasetReport) -> Status:
     """The banner: did every gate pass?"""
     failed = [check for check in report.checks if check.outcome == "failed"]
     warnings = [check for check in report.checks if check.outcome == "warning"]
-    stopped = [split for split, tables in report.splits.items() if tables is None]
+    stopped = [split for split, tables in report.splits.items() if tables is None or tables.missing]
     if failed:
         several = f"{len(failed)} of {len(report.checks)} checks"
         title = f"FAILED: {several if len(failed) > 1 else f'{failed[0].check} on {failed[0].partition}'}"
@@ -201,11 +205,16 @@ def _facts(report: DatasetReport) -> list[tuple[str, str]]:
 
 def _left_out(report: DatasetReport) -> list[str]:
     stopped = [split for split, tables in report.splits.items() if tables is None]
-    return [f"The numbers of all splits are without {', '.join(stopped)}, which has no results."] if stopped else []
+    partly = {split: ", ".join(sorted(tables.missing)) for split, tables in report.finished.items() if tables.missing}
+    said = [f"The numbers of all splits are without {', '.join(stopped)}, which has no results."] if stopped else []
+    return said + [
+        f"{split} was stopped: {missing} of this run were not published." for split, missing in partly.items()
+    ]
 
 
 def _anchors(page: ReportPage) -> list[Tab]:
     tabs = [Tab("Summary", "#summary"), Tab("Galleries", "#galleries")]
+    tabs += [Tab("Your galleries", "#made")] if page.made is not None else []
     tabs += [Tab("Leaks", "#leaks", page.leaks.counted)] if page.leaks else []
     if page.finished:
         tabs += [Tab("Distributions", "#distributions"), Tab("Thresholds", "#thresholds")]

@@ -11,7 +11,8 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.charts import Chart, chart
 from fastdup_dagster.stages.gallery_items import PairItem, Selection
 from fastdup_dagster.stages.gallery_pages import TITLES, Frame
-from fastdup_dagster.stages.pages import number, percent, render
+from fastdup_dagster.stages.made_pages import MadeLink
+from fastdup_dagster.stages.pages import count, number, percent, render
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.summary import KINDS, MEASURES, Measure, SplitSummary, SplitTables, invalid_instances
 
@@ -58,13 +59,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class SplitSection:
-    """What a report says about one split; `summary` is None if a gate stopped the split."""
+    """What a report says about one split; `summary` is None if a gate stopped the split before
+    there was anything to count; `missing` are the tables that one kept from being published later on.
+    """
 
     name: str
     summary: SplitSummary | None
     previews: list[Preview] = field(default_factory=list)
     invalid: pl.DataFrame | None = None
     links: Mapping[str, str] = field(default_factory=dict)
+    missing: Sequence[str] = ()
 
     def href(self, kind: str | None) -> str | None:
         """Link to the split's gallery of this kind, if it was made."""
@@ -148,6 +152,7 @@ class ReportPage:
     notes: Sequence[str] = ()
     checks: Sequence[CheckOutcome] = ()
     leaks: LeakSection | None = None
+    made: Sequence[MadeLink] | None = None
 
     @property
     def finished(self) -> bool:
@@ -185,18 +190,19 @@ def split_section(
         pictures: every image of the selections, with thumbnails.
         links: of the split's galleries, by kind.
     """
-    uncounted = {"blurry": summary.blurry, "dark": summary.dark, "bright": summary.bright}
+    counted = {"duplicates": summary.pairs, "clusters": summary.clusters, "outliers": summary.outliers}
+    counted |= {"blurry": summary.blurry, "dark": summary.dark, "bright": summary.bright}
     previews = [
         Preview(
             kind,
             TITLES[kind],
-            selection.total if uncounted.get(kind, 0) is not None else None,
+            selection.total if counted[kind] is not None else None,
             links.get(kind),
             [_group(kind, row, pictures) for row in selection.rows.iter_rows(named=True)],
         )
         for kind, selection in selections.items()
     ]
-    return SplitSection(name, summary, previews, invalid_instances(tables), links)
+    return SplitSection(name, summary, previews, invalid_instances(tables), links, sorted(tables.missing))
 
 
 def previewed(selections: Mapping[str, Selection]) -> dict[str, Selection]:
@@ -227,9 +233,9 @@ def tiles(summary: SplitSummary, settings: Settings, links: Mapping[str, str]) -
         "images": f"{s.valid:,} analysed",
         "invalid": percent(s.invalid, s.images),
         "exact_duplicates": f"{percent(s.exact_duplicates, s.valid)} of the valid",
-        "near_duplicate_pairs": f"of {s.pairs:,} pairs over {settings.threshold:g}",
-        "clusters": f"{s.images_in_clusters:,} images, largest {s.largest_cluster:,}",
-        "outliers": percent(s.outliers, s.valid),
+        "near_duplicate_pairs": f"of {count(s.pairs)} pairs over {settings.threshold:g}",
+        "clusters": f"{count(s.images_in_clusters)} images, largest {count(s.largest_cluster)}",
+        "outliers": "–" if s.outliers is None else percent(s.outliers, s.valid),
         "blurry": f"sharpness under {settings.blur_threshold:g}",
         "dark": f"mean under {settings.darkness_threshold:g}",
         "bright": f"mean over {settings.brightness_threshold:g}",

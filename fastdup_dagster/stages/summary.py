@@ -24,7 +24,7 @@ class SplitTables:
     """The tables of one split (of one partition), as `schemas` describes them.
 
     `embeddings` is optional and needs `index, error_code, error` only: with it, images whose feature vector is
-    unusable count as invalid too.
+    unusable count as invalid too. `missing` names the tables that are empty because they were not published.
     """
 
     manifest: pl.DataFrame
@@ -34,22 +34,26 @@ class SplitTables:
     outliers: pl.DataFrame
     components: pl.DataFrame
     embeddings: pl.DataFrame | None = None
+    missing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """The numbers of one split, or of several added up. None is 'not computed' (statistics or leakage switched off)."""
+    """The numbers of one split, or of several added up.
+
+    None is 'not known': statistics or leakage switched off, or a table that a gate kept from being published.
+    """
 
     images: int
     invalid: int
     exact_duplicates: int
     pixel_duplicates: int
-    near_duplicate_pairs: int
-    pairs: int
-    clusters: int
-    images_in_clusters: int
-    largest_cluster: int
-    outliers: int
+    near_duplicate_pairs: int | None
+    pairs: int | None
+    clusters: int | None
+    images_in_clusters: int | None
+    largest_cluster: int | None
+    outliers: int | None
     blurry: int | None
     dark: int | None
     bright: int | None
@@ -108,24 +112,26 @@ def summarise(tables: SplitTables, leaked: int | None = None) -> SplitSummary:
     valid = valid_stats(tables)
     pairs = unordered_pairs(tables.similarity)
     kinds = dict(pairs.group_by("kind").len().iter_rows())
+    known = {table: table not in tables.missing for table in ("knn_graph", "similarity", "components", "outliers")}
+    clustered = known["components"]
     codes = invalid.group_by("error_code").len().sort("len", "error_code", descending=[True, False])
     return SplitSummary(
         images=tables.manifest.height,
         invalid=invalid.height,
         exact_duplicates=_exact_duplicates(tables.manifest, valid),
         pixel_duplicates=_pixel_duplicates(valid),
-        near_duplicate_pairs=kinds.get("near_duplicate", 0),
-        pairs=pairs.height,
-        clusters=tables.components["component_id"].n_unique(),
-        images_in_clusters=tables.components.height,
-        largest_cluster=int(tables.components["count"].max() or 0),  # type: ignore[arg-type]
-        outliers=tables.outliers.height,
+        near_duplicate_pairs=kinds.get("near_duplicate", 0) if known["similarity"] else None,
+        pairs=pairs.height if known["similarity"] else None,
+        clusters=tables.components["component_id"].n_unique() if clustered else None,
+        images_in_clusters=tables.components.height if clustered else None,
+        largest_cluster=int(tables.components["count"].max() or 0) if clustered else None,  # type: ignore[arg-type]
+        outliers=tables.outliers.height if known["outliers"] else None,
         blurry=_flagged(valid, "is_blurry"),
         dark=_flagged(valid, "is_dark"),
         bright=_flagged(valid, "is_bright"),
         leaked=leaked,
-        pairs_by_kind={kind: kinds.get(kind, 0) for kind in KINDS},
-        pairs_at=pairs_at_thresholds(tables.knn_graph),
+        pairs_by_kind={kind: kinds.get(kind, 0) for kind in KINDS if known["similarity"]},
+        pairs_at=pairs_at_thresholds(tables.knn_graph) if known["knn_graph"] else {},
         invalid_by_code=dict(codes.iter_rows()),
     )
 
@@ -134,15 +140,15 @@ def add_up(summaries: Iterable[SplitSummary]) -> SplitSummary:
     """The numbers of several splits together: sums, the largest of the largest clusters, None where all are None."""
     parts = list(summaries)
     whole: dict[str, object] = {}
+    always = ("images", "invalid", "exact_duplicates", "pixel_duplicates") if parts else SplitSummary.__annotations__
     for item in fields(SplitSummary):
         values = [value for part in parts if (value := getattr(part, item.name)) is not None]
         if item.name == "largest_cluster":
-            whole[item.name] = max(values, default=0)
+            whole[item.name] = max(values, default=None if parts else 0)
         elif item.default_factory is dict:
             whole[item.name] = _add_counts(values)
         else:
-            optional = item.name in ("blurry", "dark", "bright", "leaked")
-            whole[item.name] = None if optional and not values else sum(values)
+            whole[item.name] = sum(values) if values or item.name in always else None
     return SplitSummary(**whole)  # type: ignore[arg-type]
 
 

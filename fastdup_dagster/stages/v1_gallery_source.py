@@ -16,6 +16,7 @@ from fastdup_dagster.images.crop import Margins
 from fastdup_dagster.outputs import record_page
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.gallery_pages import Words
+from fastdup_dagster.stages.made_pages import add_gallery
 from fastdup_dagster.stages.pictures import Picture, pictures_of
 from fastdup_dagster.stages.summary import SplitTables
 from fastdup_dagster.stages.v1_gallery import GalleryRequest, Indices, labels_of, relabelled, write_gallery
@@ -148,6 +149,8 @@ class GallerySource:
         read = functools.partial(images.read_image, margins=Margins.of(settings))
         files = write_gallery(request, lambda ids: self.find(labels, ids), options, self._grey, settings.threads, read)
         self.record(options.page, files)
+        shown = min(len(rows), options.num_images)
+        add_gallery(Path(self.controller.work_dir), options.page, heading, shown, len(rows))
         return options.page
 
     def record(self, page: Path, files: Sequence[Path]) -> None:

@@ -89,8 +89,10 @@ def group_names(group_by: str, metric: str | None, sort_by: str, reduction: str 
     return names
 
 
-def component_words(group_by: str, names: Mapping[str, str], part: Slice, options: GalleryOptions) -> Words:
-    """Of the component gallery."""
+def component_words(
+    group_by: str, names: Mapping[str, str], part: Slice, options: GalleryOptions, computed: bool
+) -> Words:
+    """Of the component gallery; `computed` says whether the run looked for components."""
     what = "Images that are joined by pairs" if group_by == "visual" else "Images of a cluster, grouped by their label"
     by = names.get("value") or names.get("metric")
     low, high = ("smallest", "largest") if by is None else (f"lowest {by}", f"highest {by}")
@@ -98,8 +100,9 @@ def component_words(group_by: str, names: Mapping[str, str], part: Slice, option
     return Words(
         f"{what}.{_limits(part, options)}",
         order,
-        "No two images are joined.",
+        "No two images are joined." if computed else "No components.",
         "clusters",
+        None if computed else "They were switched off (run_cc=False).",
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import polars as pl
 import pytest
 
+from fastdup_dagster.command_line.analyse import read_split
 from fastdup_dagster.image_search import search_of_partition
+from fastdup_dagster.schemas import KNN_GRAPH
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import open_source
 from fastdup_dagster.stages.image_manifest import list_images
-from fastdup_dagster.stages.published import MixedTablesError, check_together, manifest_of
+from fastdup_dagster.stages.published import MixedTablesError, check_edges, check_together, manifest_of
+from fastdup_dagster.storage import Lineage, table_digest
 
 KEY = "pets/test"
 
@@ -86,3 +90,62 @@ def test_a_split_whose_new_files_were_refused_is_not_compared(project):
     assert "aaa_" not in text
     assert "Not compared: test" in text
     assert project.store.read("split_leakage", "pets").is_empty()
+
+
+def names_of(project) -> set[str]:
+    pages = project.store.pages(KEY)
+    return {name for page in pages.glob("*.html") for name in re.findall(r"aaa[\w-]*\.jpg", page.read_text())}
+
+
+def put_first(project) -> None:
+    """A file that shifts every id by one; then the tables of images are made anew, and those of edges are not."""
+    shutil.copy(project.images / "train" / "photo-0005.jpg", project.images / "test" / "aaa.jpg")
+    assert project.run(KEY, "image_manifest", "embeddings", "img_stats").success
+
+
+def test_edges_of_an_earlier_listing_get_no_names_and_a_whole_run_mends_them(project):
+    assert project.run(KEY).success
+    put_first(project)
+    galleries = project.run(KEY, "galleries")
+    assert not galleries.success
+    said = galleries.get_step_failure_events()[0].step_failure_data.error.to_string()
+    assert "tables of 'pets/test' were made from others than the published ones: 'knn_graph' (from another" in said
+    assert "Materialise knn_graph again, or run the whole split" in said
+    assert not names_of(project)
+    with pytest.raises(MixedTablesError, match="knn_graph"):
+        read_split(project.store, KEY)
+    for asset, words in (("similarity", "worst pairs"), ("outliers", "worst")):
+        [made] = project.run(KEY, asset).get_asset_materialization_events()
+        shown = made.step_materialization_data.materialization.metadata[words].value
+        assert shown.startswith("not shown: tables of 'pets/test'")
+    assert project.run(KEY).success
+    assert read_split(project.store, KEY).manifest["filename"][0] == "aaa.jpg"
+
+
+def test_what_is_made_from_an_earlier_graph_is_named_too(project):
+    assert project.run(KEY).success
+    put_first(project)
+    assert project.run(KEY, "knn_graph", "outliers").success
+    with pytest.raises(MixedTablesError, match=r"'similarity' .*, 'components' .*Materialise similarity, components"):
+        read_split(project.store, KEY)
+    check_edges(project.store, KEY, "outliers")
+    assert project.run(KEY, "similarity", "components", "galleries").success
+
+
+def test_a_touched_file_leaves_edges_as_good_as_they_were(project):
+    assert project.run(KEY).success
+    os.utime(project.images / "test" / "leak.jpg", ns=(1, 1))
+    assert project.run(KEY, "image_manifest", "embeddings", "img_stats").success
+    assert project.run(KEY, "galleries").success
+
+
+def test_what_a_table_was_made_from_is_no_part_of_its_digest(project):
+    store = project.store
+    graph = store.read("knn_graph", KEY)
+    version = table_digest(KNN_GRAPH, graph)
+    assert store.write(KNN_GRAPH, KEY, graph) == version
+    assert store.lineage("knn_graph", KEY) == Lineage(version, {})
+    assert store.write(KNN_GRAPH, KEY, graph, {"embeddings": "e"}) == version
+    assert store.lineage("knn_graph", KEY) == Lineage(version, {"embeddings": "e"})
+    with pytest.raises(MixedTablesError, match="knn_graph"):
+        check_edges(store, KEY, "knn_graph")

@@ -109,6 +109,11 @@ def test_filters_leave_out_annotated_files_too_and_say_so(images: Path, tmp_path
     [
         (pd.DataFrame({"filename": ["a", None]}), r"rows \[1\]"),
         (pd.DataFrame({"filename": ["a", "./a"]}), "1 duplicate file names.*'./a'"),
+        (
+            pd.DataFrame({"filename": ["a", "a"], "col_x": 1, "row_y": 1, "height": 9}),
+            r"need the columns \['width'\] too",
+        ),
+        (pd.DataFrame({"label": ["a"]}, index=pd.Index(["a.jpg"], name="filename")), r"give annotations\.reset_index"),
         (pd.DataFrame([["a", 1, 2]], columns=["filename", "x", "x"]), "two columns are called 'x'"),
     ],
 )

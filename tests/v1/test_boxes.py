@@ -209,7 +209,7 @@ def test_data_type_decides_and_duplicates_are_refused(images: Path, tmp_path: Pa
     twice = pd.concat([rows, rows.head(1)])
     with pytest.raises(ValueError, match=r"1 duplicate boxes.*photo-0000\.jpg"):
         fd.run(annotations=twice, **QUIET)
-    with pytest.raises(ValueError, match=r"1 duplicate file names.*photo-0000\.jpg"):
+    with pytest.raises(ValueError, match=r"1 duplicate file names.*photo-0000\.jpg.*left out by data_type='image'"):
         fd.run(annotations=twice, data_type="image", **QUIET)
     with pytest.raises(ValueError, match="have no boxes"):
         fd.run(annotations=rows[["filename"]], data_type="bbox", **QUIET)

@@ -229,7 +229,7 @@ def test_a_finished_work_dir_is_opened_as_it_is_and_not_overwritten_unasked(fd: 
     fd.run(threshold=0.3, **QUIET)
     again = fastdup.create(fd.work_dir)
     assert again.similarity().equals(fd.similarity())
-    with pytest.raises(FileExistsError, match="overwrite=False"):
+    with pytest.raises(FileExistsError, match=r"overwrite=False.*give overwrite=True"):
         again.run(overwrite=False, **QUIET)
     with pytest.raises(FileExistsError, match="overwrite=False"):
         fastdup.FastdupController(fd.work_dir, images).run()

@@ -156,6 +156,31 @@ def test_the_report_links_to_working_galleries_and_back(double, view):
     assert viewer.troubles == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [{"width": 390, "height": 844}, {"width": 1600, "height": 1000}])
+def test_the_report_fits_every_window_and_is_reached_by_keyboard(double, view, viewport, scheme):
+    vis = FastdupVisualizer(double)
+    report = vis.report()
+    vis.duplicates_gallery(lazy_load=True)
+    viewer = view(viewport, color_scheme=scheme)
+    page = viewer.open(report)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(ALL_LOADED) > 5
+    for landmark in ("banner", "navigation", "main", "contentinfo"):
+        assert page.get_by_role(landmark).count() == 1
+    assert page.locator("img:not([alt])").count() == 0
+    assert page.get_by_role("heading", level=1).count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    sections = page.locator("main section")
+    assert sections.evaluate_all("all => all.every((s) => document.getElementById(s.getAttribute('aria-labelledby')))")
+    page.locator("#made a").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/duplicates.html")
+    assert page.locator("article").count() == 4
+    assert viewer.troubles == []
+
+
 def test_two_thousand_items_are_paged_and_their_pictures_wait(double, view, tmp_path):
     n = 2000
     pairs = {"from": [i % 3 for i in range(n)], "to": [1000 + i for i in range(n)], "distance": [0.95] * n}
