@@ -9,6 +9,7 @@ from fastdup_dagster.assets import array_checks, expectations
 from fastdup_dagster.assets.caption_model import caption_model
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, picture_table, rows, text, thumbnail
+from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.captioner import CaptionerResource
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -25,7 +26,7 @@ _SHOWN = 6
 
 @dg.asset(
     partitions_def=SPLITS,
-    deps=[caption_model],
+    deps=[caption_model, settings_key("captions")],
     check_specs=check_specs("captions", SPLITS),
     **described("captions", "text", {"onnx", "parquet"}, code_version="1"),
 )

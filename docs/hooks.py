@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
 from fastdup_dagster.run_settings import RunSettings
@@ -50,6 +51,8 @@ def tables() -> Iterator[str]:
         yield f"\n## {table.name}\n\nA row per {table.row}.\n"
         if table.name in _KEPT_BESIDE:
             yield _KEPT_BESIDE[table.name]
+        if table.name == "image_manifest":
+            yield "The columns of a registered data set's annotations come after these.\n"
         rows = ((f"`{c.name}`", f"`{c.dtype}`", "yes" if c.nullable else "", c.description) for c in table.columns)
         yield from _table(("column", "type", "may be null", "what it holds"), rows)
         if table.name in CHECKS:
@@ -71,6 +74,11 @@ def run_settings() -> Iterator[str]:
     """The fields that `RunSettings` has beyond those of `Settings`."""
     own = {name: field for name, field in RunSettings.model_fields.items() if name not in Settings.model_fields}
     yield from _fields(own)
+
+
+def entry() -> Iterator[str]:
+    """The keys of an entry of datasets.yaml."""
+    yield from _fields(DatasetEntry.model_fields)
 
 
 def limits() -> Iterator[str]:
@@ -216,6 +224,6 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
         tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
-        command_line, named_models, assets, jobs, examples
+        command_line, named_models, entry, assets, jobs, examples
     )
 }  # fmt: skip

@@ -65,13 +65,16 @@ class Annotations:
         """Without the rows that only name an image."""
         if self.boxes is None or None not in self.boxes:
             return self
-        kept = [row for row, box in enumerate(self.boxes) if box is not None]
+        return self.take([row for row, box in enumerate(self.boxes) if box is not None])
+
+    def take(self, rows: Sequence[int]) -> Annotations:
+        """Some of the rows, in the order given."""
         return replace(
             self,
-            filenames=[self.filenames[row] for row in kept],
-            columns=self.columns[kept],
-            boxes=[self.boxes[row] for row in kept],
-            errors=[self.errors[row] for row in kept] if self.errors else [],
+            filenames=[self.filenames[row] for row in rows],
+            columns=self.columns[rows],
+            boxes=None if self.boxes is None else [self.boxes[row] for row in rows],
+            errors=[self.errors[row] for row in rows] if self.errors else [],
         )
 
     def text(self, name: str) -> pl.Series:

@@ -6,7 +6,6 @@ Heavy imports wait until a command needs them, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fastdup_dagster import cli_upkeep
 from fastdup_dagster.command_line.models import models
+from fastdup_dagster.command_line.process import quiet as _quiet
 
 if TYPE_CHECKING:
     from fastdup_dagster.command_line.analyse import Analysis
@@ -264,19 +265,6 @@ def _model(given: str) -> dict[str, Any]:
     return {"model_path": str(path)}
 
 
-def _quiet() -> None:
-    """No warnings of other people's code between our lines; SIGTERM ends a run in order, like Ctrl-C."""
-    import warnings
-
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-
-    def end(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
-
-
 def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, verbose: bool) -> Analysis:
     """Says the plan and runs it with live progress."""
     from rich.console import Console
@@ -305,6 +293,10 @@ def _say(analysis: Analysis, as_json: bool, **more: Any) -> None:
         click.echo(json.dumps(output.as_json(analysis) | more, indent=2, default=str))
     else:
         output.say_results(Console(), analysis)
+
+
+for _command in cli_upkeep.COMMANDS:
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

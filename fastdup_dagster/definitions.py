@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -22,9 +23,11 @@ from fastdup_dagster.assets import (  # noqa: E402
     jobs,
     knn_graph,
     outliers,
+    settings,
     similarity,
     split_leakage,
 )
+from fastdup_dagster.assets.automation import rerun_sensor  # noqa: E402
 from fastdup_dagster.resources.captioner import CaptionerResource  # noqa: E402
 from fastdup_dagster.resources.datasets import DatasetsResource  # noqa: E402
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource  # noqa: E402
@@ -34,9 +37,11 @@ from fastdup_dagster.resources.pages import PagesResource  # noqa: E402
 from fastdup_dagster.resources.progress import LogProgress, Progress  # noqa: E402
 from fastdup_dagster.resources.store import StoreResource  # noqa: E402
 
+AUTOMATIC = "FASTDUP_AUTOMATIC"
 ASSET_MODULES = (
     embedding_model,
     caption_model,
+    settings,
     image_manifest,
     features,
     knn_graph,
@@ -53,6 +58,7 @@ def build_definitions(
     datasets: DatasetsResource | None = None,
     progress: Progress | None = None,
     loggers: dict[str, dg.LoggerDefinition] | None = None,
+    automatic: bool | None = None,
 ) -> dg.Definitions:
     """The same graph with the resources of one's choice.
 
@@ -60,6 +66,8 @@ def build_definitions(
         datasets: which datasets.yaml, and what overrides its settings in this process.
         progress: what long steps report to; by default the run's log.
         loggers: loggers that a run may choose by name.
+        automatic: whether the sensor of lineage-aware reruns is on from the start; by default what FASTDUP_AUTOMATIC
+            says (1 for on), else it is off until somebody turns it on in the UI.
     """
     datasets = datasets or DatasetsResource()
     store = StoreResource(datasets=datasets)
@@ -76,10 +84,23 @@ def build_definitions(
     return dg.Definitions(
         assets=dg.load_assets_from_modules(ASSET_MODULES),
         jobs=[jobs.analyse_split, jobs.analyse_dataset, jobs.caption_split],
+        sensors=[rerun_sensor(_is_automatic() if automatic is None else automatic)],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers or {},
     )
+
+
+def _is_automatic() -> bool:
+    """What FASTDUP_AUTOMATIC says.
+
+    Raises:
+        ValueError: if that is neither 0 nor 1.
+    """
+    said = os.environ.get(AUTOMATIC) or "0"
+    if said not in ("0", "1"):
+        raise ValueError(f"{AUTOMATIC}={said!r}: write 1 to turn the sensor on from the start, or 0")
+    return said == "1"
 
 
 defs = build_definitions()

@@ -28,13 +28,13 @@ from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.models.detectors import open_detector
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings, is_detector, readable
-from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
+from fastdup_dagster.sources import NothingFoundError, images_outside
 from fastdup_dagster.sources.paths import container_kind
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
-from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.stages.split_listing import list_split
 from fastdup_dagster.storage import TableStore
 
 _SAMPLE = 12
@@ -119,7 +119,11 @@ def resolve_entry(
         raise DatasetsError(
             f"data set {name!r} stands for {_source(known)}; choose another --name, or --replace to let it be {path}"
         )
-    splits = _splits(path, root, wanted, known.splits if known else {})
+    annotated = known if known and known.annotations else None
+    if annotated and annotated.split_column:
+        splits = annotated.splits
+    else:
+        splits = _splits(path, root, wanted, known.splits if known else {})
     chosen = [_called(split, splits) for split in wanted]
     missing = [split for split in chosen if split not in splits]
     if missing:
@@ -127,6 +131,8 @@ def resolve_entry(
     entry = _new_entry(
         root=str(root),
         splits=splits,
+        annotations=annotated.annotations if annotated else None,
+        split_column=annotated.split_column if annotated else None,
         settings=_merged(known.settings if known else {}, changes),
         store=str(out.absolute()) if out else known.store if known else None,
     )
@@ -142,6 +148,8 @@ def _check_called(name: str, path: Path) -> None:
 
 def _source(entry: DatasetEntry) -> Path:
     """What a data set was made from: its folder, or the list file that is its only split."""
+    if entry.split_column:
+        return Path(entry.root)
     whole = entry.splits.get(WHOLE, ".") if len(entry.splits) == 1 else "."
     return Path(entry.root) / whole
 
@@ -208,7 +216,7 @@ def make_plan(
     planned, samples = [], []
     for split in splits:
         try:
-            listing = list_images(open_source(entry.source(split), settings), settings, split).frame
+            listing = list_split(entry, split, settings).frame
         except NothingFoundError as error:  # the gate of image_manifest stops that split alone
             planned.append(SplitPlan(split, 0, 0, 0, str(error)))
             continue
@@ -254,6 +262,8 @@ def _make_writable(folder: Path) -> None:
 
 def _notes(entry: DatasetEntry) -> list[str]:
     root = Path(entry.root)
+    if entry.split_column:
+        return []
     files = [place for place in entry.splits.values() if (root / place).is_file()]
     if not all(container_kind(os.fsencode(place)) for place in files):  # lists name what is meant
         return []

@@ -108,6 +108,28 @@ def manifest_version(frame: pl.DataFrame) -> str:
     return table_digest(IMAGE_MANIFEST, frame, without=frozenset({"uri"}))
 
 
+def version_with_names(digest: str, frame: pl.DataFrame) -> str:
+    """Version of a table whose ids lead to the names and labels of a listing: its digest, and the listing's.
+
+    Pages show names beside what such a table holds, so a renamed file makes them stale; a touched one does not.
+    """
+    listing = table_digest(IMAGE_MANIFEST, frame)
+    return hashlib.blake2b(f"{digest} {listing}".encode(), digest_size=16).hexdigest()
+
+
+def listing_changes(before: pl.DataFrame, after: pl.DataFrame) -> str:
+    """How one listing of a partition differs from another, in words: `2 added, 1 removed, 5 changed`."""
+    same = ["instance_id"]
+    added = after.join(before, on=same, how="anti").height
+    removed = before.join(after, on=same, how="anti").height
+    token = [*same, "uri", "file_size", "mtime", "etag", "error_code"]
+    changed = after.height - added - after.join(before, on=token, how="semi", nulls_equal=True).height
+    counts = {"added": added, "removed": removed, "changed": changed}
+    return (
+        ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "other columns, or another order"
+    )
+
+
 def _selected(entries: Iterable[Entry], settings: Settings, notes: list[str]) -> Iterable[Entry]:
     pattern = re.compile(settings.find_regex)
     unmatched = small = 0
