@@ -63,10 +63,14 @@ class FolderSource:
     Args:
         root: the folder.
         settings: `tar_only` takes archives and videos alone; which frames of videos are taken. The defaults if None.
+        extensions: what is looked for, lower case without the dot.
     """
 
-    def __init__(self, root: Path, settings: Settings | None = None) -> None:
+    def __init__(
+        self, root: Path, settings: Settings | None = None, extensions: frozenset[str] = IMAGE_EXTENSIONS
+    ) -> None:
         self._root = as_bytes(root)
+        self._extensions = extensions
         self._settings = settings or Settings()
         self._contents = Contents(self._settings)
         self._left_out: Counter[str] = Counter()
@@ -116,7 +120,7 @@ class FolderSource:
         images: list[_Found] = []
         containers: list[_Found] = []
         for found in self._walk():
-            (images if extension(found[0]) in IMAGE_EXTENSIONS else containers).append(found)
+            (images if extension(found[0]) in self._extensions else containers).append(found)
         other = images if self._settings.tar_only else containers if images else []
         self._not_mixed.update(extension(found[0]) for found in other)
         # What is inside of a.tar comes after what is inside of a.tar.gz: `/` is past `.`
@@ -149,7 +153,7 @@ class FolderSource:
             for item in found:
                 if _is_folder(item):
                     waiting.append((item.path, prefix + item.name + b"/", (*above, here), item.is_symlink()))
-                elif (kind := extension(item.name)) in IMAGE_EXTENSIONS or container_kind(item.name):
+                elif (kind := extension(item.name)) in self._extensions or container_kind(item.name):
                     yield _found(item, prefix)
                 else:
                     self._left_out[kind] += 1

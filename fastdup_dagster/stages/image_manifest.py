@@ -16,7 +16,18 @@ from fastdup_dagster.storage import table_digest
 
 FindBoxes = Callable[[pl.DataFrame], pl.DataFrame]
 
-MANIFEST_SETTINGS = ("find_regex", "min_file_size", "num_images", "min_offset", "max_offset", "bounding_box")
+MANIFEST_SETTINGS = (
+    "find_regex",
+    "min_file_size",
+    "num_images",
+    "min_offset",
+    "max_offset",
+    "bounding_box",
+    "tar_only",
+    "video_frames",
+    "video_rate",
+    "scene_threshold",
+)
 
 
 @dataclass(frozen=True)
