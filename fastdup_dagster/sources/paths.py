@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-IMAGE_EXTENSIONS = frozenset(
-    "jpg jpeg jfif jp2 tif tiff giff gif heif heic avif bmp png webp".split()  # noqa: SIM905
-)
-VIDEO_EXTENSIONS = frozenset("mp4 avi mov mkv m4v webm mpg".split())  # noqa: SIM905
+from fastdup_dagster.formats import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
+from fastdup_dagster.formats import VIDEO_EXTENSIONS as VIDEO_EXTENSIONS
+
 _ARCHIVE_KINDS = {b".tar": "tar", b".tar.gz": "tgz", b".tgz": "tgz", b".zip": "zip"}
 
 
