@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,38 @@ from fastdup_dagster.stages.report import CheckOutcome
 _BLOCK_ROWS = 16_384
 
 
-def against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.DataFrame:
+def against_manifest(
+    rows: pl.LazyFrame, manifest: pl.DataFrame, columns: Sequence[str] = ("error_code", "error")
+) -> pl.DataFrame:
     """Rows of a table side by side with the manifest's, for `expectations.images_and_rows`.
 
+    Args:
+        rows: the table.
+        manifest: the table `image_manifest`.
+        columns: what is looked at besides.
+
     Returns:
-        `index` (null where the table lacks the image), `image` (null where the manifest does), `filename`,
-        `error_code`, `error`.
+        `index` (null where the table lacks the image), `image` (null where the manifest does), `filename`, and the
+        columns; an image without annotation, in which a detector found nothing, is not in error.
     """
     images = manifest.select(pl.col("index").alias("image"), "filename")
-    table = rows.select("index", "error_code", "error").collect()
+    table = rows.select("index", *columns).collect()
+    if "error_code" in columns:
+        bare = pl.col("error_code").eq_missing("MISSING_ANNOTATION")
+        table = table.with_columns(pl.when(~bare).then(pl.col(name)).alias(name) for name in columns)
     joined = table.join(images, left_on="index", right_on="image", how="full", coalesce=False)
-    return joined.select("index", "image", "filename", "error_code", "error")
+    return joined.select("index", "image", "filename", *columns)
+
+
+def captions_against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `captions` side by side with the manifest's, for `expectations.captions`.
+
+    Returns:
+        As `against_manifest`, with `caption`, `error`, and `either`: whether there is a caption, or an error instead.
+    """
+    joined = against_manifest(rows, manifest, ("caption", "error"))
+    said = pl.col("caption").str.strip_chars().fill_null("") != ""
+    return joined.with_columns((said ^ pl.col("error").is_not_null()).alias("either"))
 
 
 def with_known(frame: pl.DataFrame, ids: pl.Series, *columns: str) -> pl.DataFrame:

@@ -9,6 +9,7 @@ from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, made_of, rows
+from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
@@ -23,6 +24,7 @@ Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
 
 @dg.asset(
     partitions_def=SPLITS,
+    deps=[settings_key("components")],
     check_specs=check_specs("components", SPLITS),
     **described("components", "graph", {"polars", "parquet"}, code_version="1"),
 )

@@ -10,7 +10,7 @@ from fastdup_dagster.resources.model import ModelResource
 
 @dg.observable_source_asset(
     partitions_def=SPLITS,
-    group_name="images",
+    group_name="sources",
     metadata={"bundled": "EfficientNet-Lite0, int8, Apache-2.0"},
     tags={"dagster/kind/onnx": ""},
 )

@@ -55,6 +55,11 @@ CHECKS: dict[str, dict[str, str]] = {
         "known_images": "members are valid images of the split",
         "similarity_range": "lowest, mean and highest similarity are within what the metric gives",
     },
+    "captions": {
+        "share_of_failed": "the share of images without a caption is within limits.max_invalid_share",
+        "one_row_per_image": "every row of the manifest has its row, and there are no others",
+        "caption_or_error": "each row has a caption that says something, or the reason why it has none",
+    },
     "galleries": {
         "pages_exist": "every page is there and is not empty",
         "numbers_agree": "the totals on the pages are those of the tables, and none shows more than there are",
@@ -98,12 +103,12 @@ def _similarities(check: str, settings: Settings, column: str = "distance") -> l
     return [_there(column, check), between]
 
 
-def image_manifest() -> list[Any]:
-    """Suite of the listing."""
+def image_manifest(crops: bool = False) -> list[Any]:
+    """Suite of the listing; `crops`: rows are what a detector found, several of one file."""
     gxe = _gx()
     unique = [
         gxe.ExpectColumnValuesToBeUnique(column=column, **_about("unique_ids", f"each {column} once"))
-        for column in ("index", "instance_id", "filename")
+        for column in ("index", "instance_id", *(() if crops else ("filename",)))
     ]
     return [
         gxe.ExpectTableRowCountToBeBetween(min_value=1, **_about("has_rows", "at least 1 row")),
@@ -123,15 +128,33 @@ def nothing_found(partition: str, error: Exception) -> CheckOutcome:
 
 def images_and_rows(settings: Settings) -> list[Any]:
     """Suite of `array_checks.against_manifest`: what embeddings and img_stats both must hold."""
-    gxe = _gx()
+    return [_failed("error_code", "share_of_unreadable", settings), *_one_row_per_image()]
+
+
+def captions(settings: Settings) -> list[Any]:
+    """Suite of `array_checks.captions_against_manifest`."""
+    either = _about("caption_or_error", "a caption, or an error instead")
+    return [
+        _failed("error", "share_of_failed", settings),
+        *_one_row_per_image(),
+        _gx().ExpectColumnValuesToBeInSet(column="either", value_set=[True], **either),
+    ]
+
+
+def _failed(column: str, check: str, settings: Settings) -> Any:
+    """A column with a reason where an image failed: for as many images as the settings accept."""
     share = settings.limits.max_invalid_share
+    return _gx().ExpectColumnValuesToBeNull(
+        column=column,
+        mostly=max(0.0, 1 - share - _SHARE_ROUNDING),
+        **_about(check, f"at most {share:.1%} of the images (limits.max_invalid_share)"),
+    )
+
+
+def _one_row_per_image() -> list[Any]:
+    gxe = _gx()
     about = _about("one_row_per_image", "one row per row of the manifest")
     return [
-        gxe.ExpectColumnValuesToBeNull(
-            column="error_code",
-            mostly=max(0.0, 1 - share - _SHARE_ROUNDING),
-            **_about("share_of_unreadable", f"at most {share:.1%} of the images (limits.max_invalid_share)"),
-        ),
         gxe.ExpectColumnValuesToNotBeNull(column="index", **about),
         gxe.ExpectColumnValuesToNotBeNull(column="image", **about),
         gxe.ExpectColumnValuesToBeUnique(column="index", **about),

@@ -8,9 +8,9 @@ import polars as pl
 from pydantic import Field
 
 from fastdup_dagster.assets import array_checks, expectations
-from fastdup_dagster.assets.embedding_model import embedding_model
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
@@ -20,6 +20,7 @@ from fastdup_dagster.resources.progress import Progress
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.features import FEATURE_TABLES, Features, FeatureSummary, compute_features
+from fastdup_dagster.stages.image_manifest import version_with_names
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.storage import StagedTable
 
@@ -50,10 +51,10 @@ class FeaturesConfig(dg.Config):
             **described("img_stats", "images", {"opencv", "parquet"}, code_version="1"),
         ),
     },
-    deps=[embedding_model],
+    deps=[EMBEDDING_MODEL, *(settings_key(table) for table in FEATURE_TABLES)],
     internal_asset_deps={
-        "embeddings": {dg.AssetKey("image_manifest"), dg.AssetKey("embedding_model")},
-        "img_stats": {dg.AssetKey("image_manifest")},
+        "embeddings": {dg.AssetKey("image_manifest"), settings_key("embeddings"), EMBEDDING_MODEL},
+        "img_stats": {dg.AssetKey("image_manifest"), settings_key("img_stats")},
     },
     check_specs=[spec for table in FEATURE_TABLES for spec in check_specs(table, SPLITS)],
 )
@@ -88,7 +89,7 @@ def features(
             yield dg.Output(
                 staged,
                 output_name=table,
-                data_version=dg.DataVersion(staged.digest),
+                data_version=dg.DataVersion(_version(table, staged, image_manifest)),
                 metadata=_metadata(table, staged, done.summary),
             )
         done.finish()
@@ -106,6 +107,11 @@ def _checks(
     outcomes += gx.check(stats, table, key, expectations.img_stats())
     valid = array_checks.of_valid_images(stats)
     return outcomes + gx.check(valid, table, key, expectations.complete_img_stats(settings))
+
+
+def _version(table: str, staged: StagedTable, manifest: pl.DataFrame) -> str:
+    """Digest of the rows; that of img_stats, which every page is made from, covers the names in the listing too."""
+    return staged.digest if table == "embeddings" else version_with_names(staged.digest, manifest)
 
 
 def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, rows
+from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
@@ -16,7 +17,7 @@ from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.stages.galleries import SplitTables, render_galleries
-from fastdup_dagster.stages.published import check_published
+from fastdup_dagster.stages.published import manifest_of
 from fastdup_dagster.stages.summary import SplitSummary, summarise
 from fastdup_dagster.storage import table_digest
 
@@ -25,12 +26,12 @@ Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
 
 @dg.asset(
     partitions_def=SPLITS,
+    deps=[settings_key("galleries")],
     check_specs=check_specs("galleries", SPLITS),
     **described("galleries", "report", {"html"}, code_version="1"),
 )
 def galleries(
     context: dg.AssetExecutionContext,
-    image_manifest: pl.DataFrame,
     img_stats: pl.DataFrame,
     knn_graph: pl.DataFrame,
     similarity: pl.DataFrame,
@@ -41,11 +42,14 @@ def galleries(
     gx: GreatExpectationsResource,
     pages: PagesResource,
 ) -> Iterator[Result]:
-    """HTML pages that show what was found; they need nothing but the images folder beside them."""
+    """HTML pages that show what was found; they need nothing but the images folder beside them.
+
+    The listing is read aside: a file that was only touched leaves the pages as they are, while the version of img_stats
+    covers the names that they show.
+    """
     key = context.partition_key
-    shown = ("similarity", "outliers", "components")
-    check_published(store.of(key), key, image_manifest, *shown, img_stats=img_stats)
-    tables = SplitTables(image_manifest, img_stats, knn_graph, similarity, outliers, components)
+    manifest = manifest_of(store.of(key), key, "similarity", "outliers", "components", img_stats=img_stats)
+    tables = SplitTables(manifest, img_stats, knn_graph, similarity, outliers, components)
     summary = summarise(tables)
     with pages.staged(key) as staged:
         frame = render_galleries(tables, staged, key, datasets.settings(key), home="../report.html")

@@ -32,3 +32,9 @@ analyse_dataset = dg.define_asset_job(
     selection=dg.AssetSelection.assets("split_leakage"),
     description="Compares the published splits of one data set.",
 )
+
+caption_split = dg.define_asset_job(
+    "caption_split",
+    selection=dg.AssetSelection.assets("captions"),
+    description="Captions the images of one split once it is listed; no part of an analysis, which it may outlast.",
+)

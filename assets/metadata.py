@@ -11,6 +11,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from fastdup_dagster.assets.automation import FIRST_BY_HAND, lineage_aware
 from fastdup_dagster.images import ImageError, thumbnail_jpeg
 from fastdup_dagster.resources.io_manager import MADE_OF
 from fastdup_dagster.schemas import TABLES, Column
@@ -31,6 +32,7 @@ class Description(TypedDict):
     kinds: set[str]
     owners: list[str]
     code_version: str
+    automation_condition: dg.AutomationCondition[dg.AssetKey]
     metadata: dict[str, Any]
 
 
@@ -42,6 +44,7 @@ def described(table: str, group: str, kinds: set[str], code_version: str) -> Des
         "kinds": kinds,
         "owners": OWNERS,
         "code_version": code_version,
+        "automation_condition": lineage_aware(first=table not in FIRST_BY_HAND),
         "metadata": {
             "row": f"one row per {schema.row}",
             "dagster/column_schema": dg.TableSchema([_column(column) for column in schema.columns]),

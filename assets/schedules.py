@@ -8,34 +8,12 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from fastdup_dagster.assets.embedding_model import embedding_model
-from fastdup_dagster.assets.jobs import analyse_dataset, analyse_split, list_split
+from fastdup_dagster.assets.jobs import list_split
 from fastdup_dagster.assets.sensors import follows_by_itself, running
 
 CRON = "FASTDUP_NIGHTLY"
 
 Refresh = Callable[[dg.DagsterInstance], Sequence[str]]
-
-
-def refresh_all(instance: dg.DagsterInstance) -> list[str]:
-    """Observes the models, then runs every registered split and data set; rows of unchanged images are reused.
-
-    Returns:
-        The partitions that failed.
-    """
-    from fastdup_dagster.definitions import build_definitions  # here, because it imports this module
-
-    defs = build_definitions()
-    observing = defs.resolve_implicit_job_def_def_for_assets([embedding_model.key])
-    if observing is not None:
-        observing.execute_in_process(instance=instance, asset_selection=[embedding_model.key])
-    failed = []
-    for definition, job in (("split", analyse_split), ("dataset", analyse_dataset)):
-        for key in sorted(instance.get_dynamic_partitions(definition)):
-            made = defs.resolve_job_def(job.name)
-            if not made.execute_in_process(instance=instance, partition_key=key, raise_on_error=False).success:
-                failed.append(key)
-    return failed
 
 
 def refresh_job(refresh: Refresh) -> dg.JobDefinition:

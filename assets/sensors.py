@@ -48,7 +48,7 @@ def follows_by_itself() -> bool:
     Raises:
         ValueError: if it says anything but `image_manifest` or `split`.
     """
-    said = os.environ.get(LAUNCHES, "split")
+    said = os.environ.get(LAUNCHES, "image_manifest")
     if said not in _LAUNCHED:
         raise ValueError(f"{LAUNCHES}={said!r}: expected {' or '.join(_LAUNCHED)}")
     return said == "image_manifest"

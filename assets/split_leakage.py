@@ -9,6 +9,7 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, rows, worst_leaks
+from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import DATASETS, SplitsOfDataset
 from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -29,6 +30,7 @@ def _published_splits() -> dg.AssetIn:
 
 @dg.asset(
     partitions_def=DATASETS,
+    deps=[settings_key("split_leakage")],
     ins={"embeddings": _published_splits(), "img_stats": _published_splits()},
     check_specs=check_specs("split_leakage", DATASETS),
     **described("split_leakage", "report", {"faiss", "parquet"}, code_version="1"),

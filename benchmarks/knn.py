@@ -40,6 +40,8 @@ COPIES = 400
 MODES = ("HNSW32", "HNSW32,Flat")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 WIDTH = 576
+# Instances whose neighbours are compared with the true ones.
+SAMPLE = 2_000
 WANTED_RECALL = 0.99
 _BLOCK = 1_024
 _TIE = 1e-6
@@ -52,7 +54,7 @@ class Measured:
     Attributes:
         index: what served it.
         k: neighbours an instance.
-        recall: 0 to 1, over the instances that were there before copies were added.
+        recall: 0 to 1, over a sample of the instances that were there before copies were added.
         build: seconds to build the index alone.
         seconds: of the graph stage as a whole, building included.
     """
@@ -71,17 +73,18 @@ def table_of(vectors: Array) -> pl.DataFrame:
 
 
 def recall(graph: pl.DataFrame, vectors: Array, k: int, rows: int) -> float:
-    """Share of the listed neighbours of the first `rows` instances that are at least as near as the k-th true one."""
+    """Share of the listed neighbours that are at least as near as the k-th true one, of some of the first `rows`."""
     length = unit(vectors)
-    targets = graph["to"].to_numpy().reshape(len(vectors), k)[:rows]
+    targets = graph["to"].to_numpy().reshape(len(vectors), k)
+    sample = np.sort(np.random.default_rng(SEED).choice(rows, min(rows, SAMPLE), replace=False))
     right = 0
-    for start in range(0, rows, _BLOCK):
-        stop = min(start + _BLOCK, rows)
-        exact = length[start:stop] @ length.T
-        exact[np.arange(stop - start), np.arange(start, stop)] = -np.inf
+    for start in range(0, len(sample), _BLOCK):
+        asked = sample[start : start + _BLOCK]
+        exact = length[asked] @ length.T
+        exact[np.arange(len(asked)), asked] = -np.inf
         limit = np.partition(exact, -k, axis=1)[:, -k]
-        right += int((np.take_along_axis(exact, targets[start:stop], axis=1) >= limit[:, None] - _TIE).sum())
-    return right / (rows * k)
+        right += int((np.take_along_axis(exact, targets[asked], axis=1) >= limit[:, None] - _TIE).sum())
+    return right / (len(sample) * k)
 
 
 def measure(vectors: Array, k: int, mode: str, threads: int, rows: int) -> Measured:
@@ -153,7 +156,7 @@ def _sampled_recall(graph: pl.DataFrame, table: pl.DataFrame, settings: Settings
     """Recall of some instances, in blocks of the database: memory stays small."""
     vectors = table["embedding"].to_numpy()
     k = len(graph) // len(vectors)
-    sample = np.sort(np.random.default_rng(seed).choice(len(vectors), min(2_000, len(vectors)), replace=False))
+    sample = np.sort(np.random.default_rng(seed).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False))
     queries = normalised(vectors[sample], settings.distance)
     best = np.full((len(sample), k), -np.inf, dtype=np.float32)
     for start in range(0, len(vectors), 65_536):

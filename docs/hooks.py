@@ -15,13 +15,19 @@ from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.datasets import DatasetEntry
+from fastdup_dagster.models.captioning.options import GenerationOptions
+from fastdup_dagster.models.registry import MODELS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
-from fastdup_dagster.settings import Limits, Settings
+from fastdup_dagster.settings import CaptionSettings, Limits, Settings
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-_NOT_PUBLISHED = "annotations"
+_KEPT_BESIDE = {
+    "annotations": "Only the Python API keeps it, with the user's own columns after these.\n",
+    "detections": "No asset: kept beside the tables of a run with a detector, so that it looks at no image twice.\n",
+}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -43,8 +49,10 @@ def tables() -> Iterator[str]:
     """Every table: what a row stands for, its columns, and the gates that it passes before it is published."""
     for table in TABLES.values():
         yield f"\n## {table.name}\n\nA row per {table.row}.\n"
-        if table.name == _NOT_PUBLISHED:
-            yield "Only the Python API keeps it, with the user's own columns after these.\n"
+        if table.name in _KEPT_BESIDE:
+            yield _KEPT_BESIDE[table.name]
+        if table.name == "image_manifest":
+            yield "The columns of a registered data set's annotations come after these.\n"
         rows = ((f"`{c.name}`", f"`{c.dtype}`", "yes" if c.nullable else "", c.description) for c in table.columns)
         yield from _table(("column", "type", "may be null", "what it holds"), rows)
         if table.name in CHECKS:
@@ -68,9 +76,24 @@ def run_settings() -> Iterator[str]:
     yield from _fields(own)
 
 
+def entry() -> Iterator[str]:
+    """The keys of an entry of datasets.yaml."""
+    yield from _fields(DatasetEntry.model_fields)
+
+
 def limits() -> Iterator[str]:
     """The fields of `Limits`."""
     yield from _fields(Limits.model_fields)
+
+
+def caption_settings() -> Iterator[str]:
+    """The fields of `CaptionSettings`."""
+    yield from _fields(CaptionSettings.model_fields)
+
+
+def caption_options() -> Iterator[str]:
+    """The fields of `GenerationOptions`."""
+    yield from _fields(GenerationOptions.model_fields)
 
 
 def _fields(fields: Any) -> Iterator[str]:
@@ -120,14 +143,36 @@ def command_line() -> Iterator[str]:
     """The help of every command, as click prints it."""
     root = click.Context(cli.main, info_name="fastdup-dagster", max_content_width=100)
     yield from _console(cli.main.get_help(root))
-    for name, command in cli.main.commands.items():
-        context = click.Context(command, info_name=name, parent=root, max_content_width=100)
-        yield f"\n## {name}\n"
+    yield from _commands(cli.main, root, "##")
+
+
+def _commands(group: click.Group, parent: click.Context, heading: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        context = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+        yield f"\n{heading} {context.command_path.removeprefix('fastdup-dagster ')}\n"
         yield from _console(command.get_help(context))
+        if isinstance(command, click.Group):
+            yield from _commands(command, context, f"{heading}#")
 
 
 def _console(text: str) -> Iterator[str]:
     yield from ("```text", "\n".join(line.rstrip() for line in text.splitlines()), "```")
+
+
+def named_models() -> Iterator[str]:
+    """The models of the registry."""
+    rows = (
+        (
+            f"`{model.name}`",
+            model.title,
+            model.width or "",
+            model.licence or "not stated",
+            "<br>".join(f"`{file.url}`" for file in model.files) or model.note,
+            "yes" if model.verified else "no",
+        )
+        for model in MODELS.values()
+    )
+    yield from _table(("name", "what it is", "d", "licence", "address", "verified"), rows)
 
 
 def assets() -> Iterator[str]:
@@ -178,6 +223,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
-        tables, error_codes, settings, run_settings, limits, constant_names, command_line, assets, jobs, examples
+        tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
+        command_line, named_models, entry, assets, jobs, examples
     )
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,9 @@ from fastdup_dagster.sources import ListSource, Source, is_remote, open_source
 from fastdup_dagster.sources.locations import remote_base
 from fastdup_dagster.sources.yolo import is_yolo, yolo_root
 from fastdup_dagster.stages.components import components
+from fastdup_dagster.stages.detections import boxes_finder
 from fastdup_dagster.stages.features import compute_features
+from fastdup_dagster.stages.image_manifest import FindBoxes
 from fastdup_dagster.stages.instances import Instances, instances, precomputed_instances
 from fastdup_dagster.stages.knn_graph import describe_index, knn_graph
 from fastdup_dagster.stages.named_source import NamedSource
@@ -114,9 +116,10 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     model = load_model(request.settings) if vectors is None else None
     width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
     new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
-    found = listed(request, work_dir.root)
+    find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
+    found = listed(request, work_dir.root, find_boxes)
     copied = Copied.of(found.manifest, request.settings, work_dir) if model is not None else Copied(found.manifest)
-    found = replace(found, manifest=copied.manifest)
+    found = replace(found, manifest=copied.manifest, notes=found.notes + _kept(request.settings, copied.downloaded))
     for note in found.notes:
         say(note)
     for text in found.warnings:
@@ -139,6 +142,14 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     copied.remove()
     if small:
         _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
+
+
+def _kept(settings: RunSettings, downloaded: Collection[str]) -> list[str]:
+    """What `delete_img` and `delete_tar` leave: they are for what a run downloaded, never for the user's own files."""
+    asked = [name for name in ("delete_img", "delete_tar") if getattr(settings, name) and name not in downloaded]
+    return (
+        [f"{' and '.join(asked)}: nothing was downloaded, so nothing is deleted; your own files stay"] if asked else []
+    )
 
 
 def _warn(text: str) -> None:
@@ -170,12 +181,13 @@ def check_embeddings(request: Request) -> None:
         raise ValueError(f"embeddings of shape {vectors.shape}, but annotations of {len(annotations)} rows")
 
 
-def listed(request: Request, work_dir: Path | None) -> Instances:
-    """The instances of a request: its input listed, and joined with its annotations; nothing is read yet.
+def listed(request: Request, work_dir: Path | None, find_boxes: FindBoxes | None = None) -> Instances:
+    """The instances of a request: its input listed, and joined with its annotations. Only detection reads.
 
     Args:
         request: what is to be run.
         work_dir: folder of results, which are no input; None if there is none.
+        find_boxes: detects what the instances are; None where they are images or given boxes.
 
     Raises:
         FileNotFoundError: if the input is not there.
@@ -186,15 +198,15 @@ def listed(request: Request, work_dir: Path | None) -> Instances:
     annotations = request.annotations
     source: Source
     if request.input_dir is not None:
-        source = open_source(request.input_dir)
+        source = open_source(request.input_dir, request.settings)
     elif annotations is not None:
-        source = ListSource([], request.base, "the annotations")
+        source = ListSource([], request.base, "the annotations", request.settings)
     else:
         raise ValueError("input_dir=None: give the folder or list of images, here or to create()")
     annotated = annotations.filenames if annotations else ()
     also = [annotations.base] if annotations is not None and annotations.base is not None else []
     named = NamedSource(source, request.base, annotated, request.inputs, work_dir, also)
-    return instances(named, request.settings, annotations, request.subset)
+    return instances(named, request.settings, annotations, request.subset, find_boxes)
 
 
 def _extract(

@@ -26,6 +26,8 @@ from fastdup_dagster.constants import (
 )
 from fastdup_dagster.label_tables import RESERVED, label_table, read_labels
 from fastdup_dagster.names import printable
+from fastdup_dagster.sources.locations import is_remote, location
+from fastdup_dagster.sources.object_store import object_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,13 +67,16 @@ class Annotations:
         """Without the rows that only name an image."""
         if self.boxes is None or None not in self.boxes:
             return self
-        kept = [row for row, box in enumerate(self.boxes) if box is not None]
+        return self.take([row for row, box in enumerate(self.boxes) if box is not None])
+
+    def take(self, rows: Sequence[int]) -> Annotations:
+        """Some of the rows, in the order given."""
         return replace(
             self,
-            filenames=[self.filenames[row] for row in kept],
-            columns=self.columns[kept],
-            boxes=[self.boxes[row] for row in kept],
-            errors=[self.errors[row] for row in kept] if self.errors else [],
+            filenames=[self.filenames[row] for row in rows],
+            columns=self.columns[rows],
+            boxes=None if self.boxes is None else [self.boxes[row] for row in rows],
+            errors=[self.errors[row] for row in rows] if self.errors else [],
         )
 
     def text(self, name: str) -> pl.Series:
@@ -132,7 +137,7 @@ def _frame(given: Any) -> pl.DataFrame:
             *(_as_text(given[name]) for name, dtype in given.schema.items() if dtype in _OTHER_TEXT)
         )
     if isinstance(given, (str, Path)):
-        return _read_file(Path(given).expanduser())
+        return _read_file(given if is_remote(given) else Path(given).expanduser())
     if hasattr(given, "columns") and hasattr(given, "itertuples"):
         return _from_pandas(given)
     raise TypeError(
@@ -141,13 +146,19 @@ def _frame(given: Any) -> pl.DataFrame:
     )
 
 
-def _read_file(path: Path) -> pl.DataFrame:
-    if not path.is_file():
+def _read_file(path: str | Path) -> pl.DataFrame:
+    file: Path | bytes
+    if isinstance(path, str):
+        place = location(path)
+        file = object_store(place.server).get(place)
+    elif path.is_file():
+        file = path
+    else:
         raise FileNotFoundError(f"annotations={str(path)!r}: no such file")
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = "\t" if str(path).lower().endswith(".tsv") else ","
     names = dict.fromkeys(FILENAME_SPELLINGS, pl.String)
     try:
-        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, schema_overrides=names)
+        frame = pl.read_csv(file, separator=separator, infer_schema_length=None, schema_overrides=names)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"annotations={str(path)!r}: {error}") from error
     first = frame.columns[0]

@@ -6,13 +6,16 @@ Heavy imports wait until a command needs them, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from fastdup_dagster import cli_upkeep
+from fastdup_dagster.command_line.models import models
+from fastdup_dagster.command_line.process import quiet as _quiet
 
 if TYPE_CHECKING:
     from fastdup_dagster.command_line.analyse import Analysis
@@ -25,7 +28,7 @@ _SETTINGS: tuple[tuple[str, str, Any, str], ...] = (
     ("--threshold", "threshold", float, "Pairs: similarity over it (0.9)."),
     ("--cc-threshold", "cc_threshold", float, "Clusters: similarity at or over it (0.96)."),
     ("--outlier-percentile", "outlier_percentile", float, "Share of the edges that count as outliers (0.05)."),
-    ("--model", "model_path", str, "An .onnx model of your own; `bundled` for the one that comes along."),
+    ("--model", "model_path", str, "A name out of `models list`, an .onnx of your own, or `bundled` (default)."),
     ("--max-invalid-share", "max_invalid_share", float, "Broken files that are accepted, 0 to 1 (0.05)."),
 )
 
@@ -77,7 +80,8 @@ def main() -> None:
     "--split",
     "splits",
     multiple=True,
-    help="A split to run: a sub-folder, or `all` for the whole folder; by default every one called train, val, test, …",
+    help="A split to run: a sub-folder, an archive called like one, or `all` for the whole folder; by default every "
+    "one called train, val, test, …",
 )
 @_setting_options
 @click.option(
@@ -106,7 +110,9 @@ def run(
     verbose: bool,
     **flags: Any,
 ) -> None:
-    """Analyses the images of PATH: a folder, or a text or csv file with one path a row; local, s3:// or minio://.
+    """Analyses the images of PATH: a folder, an archive, a video, or a text or csv file with one path a row.
+
+    It may be local, or in an object store: s3://bucket/prefix, minio://server/bucket/prefix.
 
     The data set is registered under --name with these settings, and its splits are materialised one after another.
     Options given once are remembered for that name; --settings and options go over what is remembered.
@@ -122,7 +128,7 @@ def run(
         called = name or planning.default_name(path)
         entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
         made = planning.make_plan(called, entry, chosen, overrides, recompute)
-    except (NotImplementedError, OSError, TypeError, ValueError) as error:
+    except (ImportError, NotImplementedError, OSError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     planning.register_plan(made)
     analysis = _analyse(made, overrides, recompute, verbose)
@@ -206,6 +212,9 @@ def search(
     searching.say_found(found, as_json)
 
 
+main.add_command(models)
+
+
 @main.command(epilog="\b\nExample:\n  fastdup-dagster dev --port 3000")
 @click.option("--port", default=3000, show_default=True, help="Of the Dagster UI, on this machine alone.")
 @click.option("--pages-port", default=3010, show_default=True, help="Of galleries and reports, on this machine alone.")
@@ -249,23 +258,20 @@ def _model(given: str) -> dict[str, Any]:
     """Settings of `--model`; the bundled one needs none, so what is remembered of another one is forgotten."""
     if given == "bundled":
         return {"model_path": None, "d": None}
+    from fastdup_dagster.settings import NAMED_MODELS
+
+    if given in NAMED_MODELS:
+        from fastdup_dagster.models.store import ModelStore
+
+        try:
+            ModelStore().require(given, f"--model {given}")
+        except FileNotFoundError as error:
+            raise click.UsageError(str(error)) from error
+        return {"model_path": given, "d": None}
     path = Path(given).expanduser().resolve()
     if not path.is_file():
         raise click.UsageError(f"--model {given}: does not exist; give the path of an .onnx file, or `bundled`")
     return {"model_path": str(path)}
-
-
-def _quiet() -> None:
-    """No warnings of other people's code between our lines; SIGTERM ends a run in order, like Ctrl-C."""
-    import warnings
-
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-
-    def end(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
 
 
 def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, verbose: bool) -> Analysis:
@@ -296,6 +302,10 @@ def _say(analysis: Analysis, as_json: bool, **more: Any) -> None:
         click.echo(json.dumps(output.as_json(analysis) | more, indent=2, default=str))
     else:
         output.say_results(Console(), analysis)
+
+
+for _command in cli_upkeep.COMMANDS:
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastdup_dagster.sources import paths as _paths
+from fastdup_dagster import formats as _formats
 
 # columns of annotations
 ANNOT_FILENAME = "filename"
@@ -85,8 +85,8 @@ SIMILARITY_HEADER = [SIM_SRC_IMG, SIM_DST_IMG, SIM_SCORE]
 ALLOWED_STATS = ["img_w", "img_h", "unique", "blur", "mean", "min", "max", "stdv", "file_size", "contrast"]
 
 # what is taken for an image or a video by its name
-SUPPORTED_IMG_FORMATS = sorted(f".{extension}" for extension in _paths.IMAGE_EXTENSIONS)
-SUPPORTED_VID_FORMATS = sorted(f".{extension}" for extension in _paths.VIDEO_EXTENSIONS)
+SUPPORTED_IMG_FORMATS = sorted(f".{extension}" for extension in _formats.IMAGE_EXTENSIONS)
+SUPPORTED_VID_FORMATS = sorted(f".{extension}" for extension in _formats.VIDEO_EXTENSIONS)
 
 # widths of feature vectors
 DEFAULT_MODEL_FEATURE_WIDTH = 576

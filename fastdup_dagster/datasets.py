@@ -2,10 +2,17 @@
 
     datasets:
       photos:
-        root: /data/photos
-        splits: {train: train, test: lists/test.txt}   # folders or list files, relative to the root
-        settings: {threshold: 0.92}                    # what differs from the defaults
+        root: /data/photos                             # or s3://bucket/photos
+        splits: {train: train, test: lists/test.txt}   # folders, archives, videos, list files
+        settings:                                      # what differs from the defaults
+          threshold: 0.92
+          limits: {max_invalid_share: 0.01}            # of the checks
         store: /results/photos                         # optional: where tables and pages go; or s3://bucket/prefix
+      birds:
+        root: /data/birds
+        annotations: labels.csv                        # relative to the root; its columns go into image_manifest
+        split_column: subset
+        splits: {train: train, val: validation}        # values of that column
 
 The command line and the code location that Dagster serves read the same file, so both see the same.
 """
@@ -17,11 +24,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
@@ -61,10 +69,15 @@ class DatasetEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    root: str = Field(
-        description="folder that the splits are relative to; itself relative to the file, or absolute, or s3://bucket/x"
+    root: str = Field(description="folder or s3:// prefix; a relative one starts at the folder of the file")
+    splits: dict[str, str] = Field(
+        min_length=1,
+        description="split -> folder, archive, video or list file, relative to the root, or value of split_column",
     )
-    splits: dict[str, str] = Field(min_length=1, description="split -> folder or list file, relative to the root")
+    annotations: str | None = Field(
+        None, description="csv file relative to the root, with a column filename and any others, such as label"
+    )
+    split_column: str | None = Field(None, description="column of the annotations that says which split a file is in")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the defaults")
     store: str | None = Field(
         None,
@@ -78,7 +91,16 @@ class DatasetEntry(BaseModel):
     def _place(cls, root: str) -> str:
         if is_remote(root):
             location(root)
+        elif "://" in root and not root.startswith("file://"):
+            raise ValueError(f"{root}: only s3:// and minio:// are read from; expected a folder, or a prefix of these")
         return root
+
+    @field_validator("split_column")
+    @classmethod
+    def _in_annotations(cls, column: str | None, info: ValidationInfo) -> str | None:
+        if column is not None and not info.data.get("annotations"):
+            raise ValueError("it is a column of the annotations: name their file in `annotations`")
+        return column
 
     @field_validator("splits")
     @classmethod
@@ -97,14 +119,26 @@ class DatasetEntry(BaseModel):
         return values
 
     def source(self, split: str) -> str:
-        """The folder, prefix or list file of a split, as `open_source` takes it.
+        """The folder, prefix or list file of a split, as `open_source` takes it; not with a `split_column`.
+
+        Raises:
+            DatasetsError: if there is no such split, naming those there are.
+        """
+        return str(joined(self.root, self.place(split)))
+
+    def place(self, split: str) -> str:
+        """What the entry says of a split: a folder or list file, or a value of `split_column`.
 
         Raises:
             DatasetsError: if there is no such split, naming those there are.
         """
         if split not in self.splits:
             raise DatasetsError(f"no split {split!r}; there are: {', '.join(self.splits)}")
-        return str(joined(self.root, self.splits[split]))
+        return self.splits[split]
+
+    def annotations_file(self) -> str | None:
+        """Where the annotations are; None without any."""
+        return None if self.annotations is None else str(joined(self.root, self.annotations))
 
     def typed_settings(self) -> Settings:
         """The data set's settings over the defaults."""
@@ -177,6 +211,16 @@ def load_dataset(name: str, path: Path | None = None) -> DatasetEntry:
         DatasetsError: if it is not there, or its entry is wrong, naming file, line and key.
     """
     path = path or datasets_path()
+    try:
+        status = path.stat()
+    except OSError:
+        return _loaded(name, path, None)
+    # Every step asks for its entry several times; the file is parsed again as soon as it is another one.
+    return _loaded(name, path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _loaded(name: str, path: Path, stamp: tuple[int, int, int] | None) -> DatasetEntry:
     document = _read(path)
     if name not in document["datasets"]:
         known = ", ".join(document["datasets"]) or "none"
@@ -272,10 +316,13 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         # A misspelt key first: what is reported as missing often follows from it.
         first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         message = first["msg"].removeprefix("Value error, ")
+        place = first["loc"]
         if first["type"] == "extra_forbidden":
-            model = Uploads if first["loc"][0] == "uploads" else DatasetEntry
+            model = Uploads if place[0] == "uploads" else DatasetEntry
             message = f"unknown key; known are {', '.join(model.model_fields)}"
-        raise DatasetsError(f"{where(*first['loc'])}: {message}") from error
+        elif place == ("settings",):
+            place += _wrong_setting(document["datasets"][name]["settings"])
+        raise DatasetsError(f"{where(*place)}: {message}") from error
     except DatasetsError as error:
         raise DatasetsError(f"{where()}: {error}") from error
     places = {"root": entry.root} | ({"store": entry.store} if entry.store else {})
@@ -284,6 +331,17 @@ def _entry(path: Path, name: Any, document: CommentedMap) -> DatasetEntry:
         field: place if is_remote(place) else str(here / Path(place).expanduser()) for field, place in places.items()
     }
     return entry.model_copy(update={**found, "settings": with_model_from(here, entry.settings)})
+
+
+def _wrong_setting(values: Any) -> tuple[Any, ...]:
+    """Where in the settings the mistake is that is told first; empty if it is in no single one."""
+    try:
+        Settings.model_validate(values)
+    except ValidationError as error:
+        return min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")["loc"]
+    except NotImplementedError:
+        return ()
+    return ()
 
 
 def _line(document: CommentedMap, keys: tuple[Any, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -12,6 +13,8 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 from fastdup_dagster.assets import (  # noqa: E402
+    caption_model,
+    captions,
     components,
     embedding_model,
     features,
@@ -22,9 +25,13 @@ from fastdup_dagster.assets import (  # noqa: E402
     outliers,
     schedules,
     sensors,
+    settings,
     similarity,
     split_leakage,
 )
+from fastdup_dagster.assets.automation import rerun_sensor  # noqa: E402
+from fastdup_dagster.datasets import dataset_names  # noqa: E402
+from fastdup_dagster.resources.captioner import CaptionerResource  # noqa: E402
 from fastdup_dagster.resources.datasets import DatasetsResource  # noqa: E402
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource  # noqa: E402
 from fastdup_dagster.resources.io_manager import ParquetIOManager  # noqa: E402
@@ -33,14 +40,18 @@ from fastdup_dagster.resources.pages import PagesResource  # noqa: E402
 from fastdup_dagster.resources.progress import LogProgress, Progress  # noqa: E402
 from fastdup_dagster.resources.store import StoreResource  # noqa: E402
 
+AUTOMATIC = "FASTDUP_AUTOMATIC"
 ASSET_MODULES = (
     embedding_model,
+    caption_model,
+    settings,
     image_manifest,
     features,
     knn_graph,
     similarity,
     outliers,
     components,
+    captions,
     galleries,
     split_leakage,
 )
@@ -50,6 +61,7 @@ def build_definitions(
     datasets: DatasetsResource | None = None,
     progress: Progress | None = None,
     loggers: dict[str, dg.LoggerDefinition] | None = None,
+    automatic: bool | None = None,
 ) -> dg.Definitions:
     """The same graph with the resources of one's choice.
 
@@ -57,6 +69,8 @@ def build_definitions(
         datasets: which datasets.yaml, and what overrides its settings in this process.
         progress: what long steps report to; by default the run's log.
         loggers: loggers that a run may choose by name.
+        automatic: whether the sensor of lineage-aware reruns is on from the start; by default what FASTDUP_AUTOMATIC
+            says (1 for on), else it is off until somebody turns it on in the UI.
     """
     datasets = datasets or DatasetsResource()
     store = StoreResource(datasets=datasets)
@@ -65,20 +79,45 @@ def build_definitions(
         "store": store,
         "io_manager": ParquetIOManager(store=store),
         "model": ModelResource(),
+        "captioner": CaptionerResource(),
         "gx": GreatExpectationsResource(),
         "pages": PagesResource(store=store),
         "progress": progress or LogProgress(),
     }
-    refresh = schedules.refresh_job(schedules.refresh_all)
+    refresh = schedules.refresh_job(_refresh_all)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(ASSET_MODULES),
-        jobs=[jobs.list_split, jobs.analyse_split, jobs.analyse_dataset, refresh],
-        sensors=sensors.upload_sensors(),
+        jobs=[jobs.list_split, jobs.analyse_split, jobs.analyse_dataset, jobs.caption_split, refresh],
+        sensors=[rerun_sensor(_is_automatic() if automatic is None else automatic), *sensors.upload_sensors()],
         schedules=[schedules.nightly(refresh)],
         resources=resources,
         executor=dg.in_process_executor,
         loggers=loggers or {},
     )
+
+
+def _refresh_all(instance: dg.DagsterInstance) -> list[str]:
+    """Makes again what is out of date, of all registered data sets; returns the partitions that failed."""
+    from fastdup_dagster.command_line.display import PlainDisplay  # here, because the command line imports this module
+    from fastdup_dagster.command_line.refresh import Refresh
+    from fastdup_dagster.command_line.selection import choose
+
+    if not dataset_names():
+        return []
+    done = Refresh(instance, PlainDisplay(dg.get_dagster_logger().info), {}).run(choose((), ()))
+    return sorted({run.partition for run in done.runs if not run.success})
+
+
+def _is_automatic() -> bool:
+    """What FASTDUP_AUTOMATIC says.
+
+    Raises:
+        ValueError: if that is neither 0 nor 1.
+    """
+    said = os.environ.get(AUTOMATIC) or "0"
+    if said not in ("0", "1"):
+        raise ValueError(f"{AUTOMATIC}={said!r}: write 1 to turn the sensor on from the start, or 0")
+    return said == "1"
 
 
 defs = build_definitions()

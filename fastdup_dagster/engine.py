@@ -67,7 +67,8 @@ class Fastdup(FastdupController):
         """Analyses the images: lists, reads and measures them, finds their neighbours, pairs, outliers and clusters.
 
         Args:
-            input_dir: folder, list file, YOLO yaml, list of files and folders; instead of what was given at creation.
+            input_dir: folder, archive, video, list file, YOLO yaml, or list of files and folders; instead of what was
+                given at creation.
             annotations: pandas or polars frame, or csv path, with `filename` and optionally `label`, `split`, boxes
                 (`col_x, row_y, width, height`, or `x1, y1` … `x4, y4`), and any other column; path of a COCO json, a
                 YOLO yaml or a folder of Pascal VOC xml files; a COCO dictionary.
@@ -75,7 +76,8 @@ class Fastdup(FastdupController):
             subset: names of the files to analyse, None for all.
             data_type: infer, image or bbox; bbox makes every box an instance.
             overwrite: replace the results of a finished work_dir; features are reused all the same.
-            model_path: None for the bundled model, or the path of an .onnx or .ort model.
+            model_path: None for the bundled model; dinov2s, dinov2b, clip, clip336, resnet50 or efficientnet out of
+                the model store; or the path of an .onnx or .ort model. A run never downloads.
             distance: cosine; euclidean; with nnf_mode='Flat' also l1, linf, canberra, braycurtis, jensenshannon.
             nearest_neighbors_k: neighbours per instance.
             threshold: pairs: similarity over it.
@@ -92,18 +94,22 @@ class Fastdup(FastdupController):
             run_advanced_stats: also hue, saturation, per-channel means, edges.
             nnf_mode: faiss factory string; Flat is exact.
             find_regex: regular expression searched in the relative path.
-            bounding_box: one box to cut out of every image: `row_y=..,col_x=..,height=..,width=..`.
+            bounding_box: one box to cut out of every image: `row_y=..,col_x=..,height=..,width=..`; or what finds
+                boxes: `face`, `ocr`, `yolov5s`, or the path of a YOLOv5 .onnx. Each box is an instance, with columns
+                `label` (class or text) and `confidence`.
             augmentation_additive_margin: pixels around every crop.
             augmentation_vert: margin above and below a crop, a share of its height.
             augmentation_horiz: margin left and right of it, a share of its width.
             **kwargs: d, min_offset, max_offset, min_file_size, nnf_param, resume, recompute, run_cc, print_summary,
-                and whatever else `RunSettings` has.
+                tar_only, delete_tar, delete_img, video_frames, video_rate, scene_threshold, and whatever else
+                `RunSettings` has.
 
         Returns:
             0.
 
         Raises:
             FileExistsError: with overwrite=False on a finished work_dir.
+            FileNotFoundError: if input or model is not there; for a named model with the command that brings it.
             NotImplementedError: for an argument that has no effect here yet.
             TypeError: for an unknown argument, naming the nearest known one.
             ValueError: for a value that is refused, naming argument and value.

@@ -98,12 +98,34 @@ class FastdupController(SearchMethods):
         vqa_prompt: str | None = None,
         kwargs: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Captions of the images; not there yet.
+        """Captions of the images, tags, or answers to a question about each of them.
+
+        Args:
+            model_name: automatic (ViT-GPT2 if it is in the model cache, else tags), tags (the bundled classifier's
+                classes, nothing is downloaded), vitgpt2, blip, blip2, vqa, age, another model of the cache, or the
+                folder of a model.
+            device: cpu, cuda (or gpu), openvino.
+            batch_size: images a call of the model.
+            subset: file names as results show them, or ids; None for all valid images.
+            vqa_prompt: vqa: the question; blip: what the caption starts with.
+            kwargs: of the generation: max_length, max_new_tokens, min_length, min_new_tokens, num_beams,
+                length_penalty, early_stopping, repetition_penalty, no_repeat_ngram_size, use_cache; for tags: top_k.
+
+        Returns:
+            The annotations, then `caption`, `model` (name@sha256, prompt and options) and `error`, by id. An image
+            that cannot be captioned has no caption but a reason.
 
         Raises:
-            NotImplementedError: always.
+            FileNotFoundError: if the model is not on this machine, with the command that gets it.
+            RuntimeError: before `run`, or if the model fails at once.
+            TypeError: for an unknown entry of kwargs, naming the nearest known one.
+            ValueError: for a value that is refused, or a name in subset that is not an image of the run.
         """
-        raise NotImplementedError(f"caption(model_name={model_name!r}): captioning models are not supported yet")
+        from fastdup_dagster.v1_captions import CaptionRequest, caption_frame
+
+        results = self._results
+        request = CaptionRequest.checked(model_name, device, batch_size, subset, vqa_prompt, kwargs)
+        return caption_frame(results, request)
 
     @staticmethod
     def set_fastdup_kwargs(input_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.names import existing, printable, raw_name, shown_name
 from fastdup_dagster.results import Results
 from fastdup_dagster.run_settings import RunSettings
-from fastdup_dagster.settings import Settings, parse_box
-from fastdup_dagster.sources import display_name, is_remote, open_source
-from fastdup_dagster.sources.locations import place_of, uri_in
-from fastdup_dagster.stages.decode_worker import DECODE_SIDE
+from fastdup_dagster.settings import Settings, is_detector, parse_box
+from fastdup_dagster.sources import display_name, is_remote, open_source, path_of
+from fastdup_dagster.sources.containers import uri_of
+from fastdup_dagster.sources.locations import location
+from fastdup_dagster.sources.paths import as_bytes
+from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.features import compute_features
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.knn_graph import valid_vectors
@@ -101,7 +103,8 @@ class ImageSearch:
 
         Args:
             filename: of the image, as it is or as results show it; only its name in the result if `image` is given.
-                Where the run cut one `bounding_box` out of every image, it is cut out of this file too.
+                Where the run cut one `bounding_box` out of every image, it is cut out of this file too; where a
+                detector found boxes, the image is taken whole: give the pixels of a crop as `image`.
             image: Pillow image, or array H x W x 3 (RGB), H x W x 4 or H x W, uint8.
 
         Returns:
@@ -111,7 +114,7 @@ class ImageSearch:
             ValueError: if the image cannot be used.
         """
         try:
-            decoded = pixels_of(image) if image is not None else _read(filename, self._settings)
+            decoded = pixels_of(image) if image is not None else _read(filename, self._settings, self.model)
         except ImageError as error:
             raise ValueError(f"{filename!r}: {error.code}: {error}") from error
         square = self.model.square(decoded.pixels)
@@ -179,7 +182,7 @@ def search_of_partition(
     check_search(k, None, 0, threshold, vectors.shape[1])
     manifest = manifest_of(store, key, embeddings=table)
     rows = np.searchsorted(manifest["index"].to_numpy(), ids)
-    names = [place_of(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
+    names = [path_of(uri).decode("utf-8", "backslashreplace") for uri in manifest["uri"].gather(rows)]
     return ImageSearch(ids, names, vectors, settings, table["model"][0], k, False, threshold)
 
 
@@ -221,12 +224,13 @@ def pixels_of(image: Any) -> Decoded:
     raise ValueError(f"image of type {kind}: expected a PIL image, or uint8 of H x W x 3, H x W x 4 or H x W")
 
 
-def _read(filename: str, settings: Settings) -> Decoded:
-    """An image as the run saw those that it indexed: whole, or the part that a `bounding_box` cuts out of each."""
-    place = filename if is_remote(filename) else os.path.expanduser(existing(filename))  # noqa: PTH111 any bytes
-    data = read_bytes(uri_in(Path.cwd(), place))
-    if settings.bounding_box is None:
-        return decode(data, DECODE_SIDE, settings.max_pixels)
+def _read(filename: str, settings: Settings, model: EmbeddingModel) -> Decoded:
+    """An image as the run saw those that it indexed: whole, or the part that one box cuts out of each."""
+    remote = is_remote(filename)
+    uri = location(filename).uri if remote else uri_of(as_bytes(Path(existing(filename)).expanduser()))
+    data = read_bytes(uri)
+    if settings.bounding_box is None or is_detector(settings.bounding_box):
+        return decode(data, decode_side(model), settings.max_pixels)
     return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
 
 
@@ -247,7 +251,7 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
     names = [given] if isinstance(given, str) else given
     places = [existing(name) for name in names]
     model = load_model(settings)
-    manifest = list_images(open_source(places[0] if isinstance(given, str) else places), settings).frame
+    manifest = list_images(open_source(places[0] if isinstance(given, str) else places, settings), settings).frame
     with (
         tempfile.TemporaryDirectory() as folder,
         compute_features(manifest, settings, model, TableStore(folder), "vectors", ["embeddings"]) as features,
@@ -257,7 +261,7 @@ def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, lis
     ids, vectors = valid_vectors(table)
     good = manifest.join(pl.DataFrame({"index": ids}), on="index", how="semi", maintain_order="left")
     if any(map(is_remote, good["uri"])) and isinstance(given, str):
-        return vectors, [os.fsdecode(place_of(uri)) for uri in good["uri"]], _reasons(broken)
+        return vectors, [os.fsdecode(path_of(uri)) for uri in good["uri"]], _reasons(broken)
     prefix = Path(given) if isinstance(given, str) and Path(given).is_dir() else None
     if prefix is None:
         as_given = {display_name(os.fsencode(name)): shown for name, shown in zip(places, names, strict=True)}

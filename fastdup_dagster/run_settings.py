@@ -8,22 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from fastdup_dagster import constants as FD
 from fastdup_dagster.settings import Settings, settings_from
 
 DataType = Literal["infer", "image", "bbox"]
-
-# Models that V1 downloads by name, and the width of their vectors.
-NAMED_MODELS = {
-    FD.DINOV2S_MODEL: FD.DINOV2S_MODEL_DIM,
-    FD.DINOV2B_MODEL: FD.DINOV2B_MODEL_DIM,
-    FD.CLIP_MODEL: FD.CLIP_MODEL_DIM,
-    FD.CLIP_MODEL2: FD.CLIP_MODEL2_DIM,
-    FD.RESNET50_MODEL: FD.RESNET50_MODEL_DIM,
-    "resent50": FD.RESNET50_MODEL_DIM,
-    FD.EFFICIENTNET_MODEL: FD.EFFICIENTNET_MODEL_DIM,
-}
-
 
 # What is done to images, and so cannot be done to given embeddings.
 _OF_IMAGES = (
@@ -61,33 +48,15 @@ class RunSettings(Settings):
     license: str | None = Field(None, description="accepted and ignored: nothing here needs one")
     nn_provider: Literal["nnf"] = Field("nnf", description="V1's name for its neighbour search; there is one only")
     turi_param: Literal[""] = Field("", description="further directions to V1; there are none here")
-    tar_only: bool = Field(False, description="archives instead of images")
-    sync_s3_to_local: bool = Field(False, description="copy remote images into work_dir first")
-    delete_img: bool = Field(False, description="remove those copies after the run")
-    delete_tar: bool = Field(False, description="remove archives that were downloaded")
+    sync_s3_to_local: bool = Field(False, description="copy remote inputs into work_dir first")
+    delete_img: bool = Field(False, description="remove images that the run downloaded; files of your own stay")
+    delete_tar: bool = Field(False, description="remove archives that the run downloaded; files of your own stay")
 
     @field_validator("threshold", "cc_threshold")
     @classmethod
     def _can_be_reached(cls, value: float) -> float:
         if value > 1:
             raise ValueError("no two images are more alike than 1")
-        return value
-
-    @field_validator("tar_only", "delete_tar")
-    @classmethod
-    def _not_yet(cls, value: bool, info: Any) -> bool:
-        if value:
-            raise NotImplementedError(f"{info.field_name}={value!r}: archives are not supported yet")
-        return value
-
-    @field_validator("model_path")
-    @classmethod
-    def _no_download(cls, value: str | None) -> str | None:
-        if value in NAMED_MODELS:
-            raise NotImplementedError(
-                f"model_path={value!r}: models by name are not supported yet; give the path of its .onnx file and "
-                f"d={NAMED_MODELS[value]}"
-            )
         return value
 
 

@@ -23,7 +23,7 @@ ERROR_CODES: dict[str, str] = {
     "IMAGE_TOO_SMALL": "under 10 pixels on a side",
     "IMAGE_TOO_LARGE": "more pixels than the settings allow to decode",
     "BAD_BOUNDING_BOX": "outside the image, or under 10 pixels on a side",
-    "MISSING_ANNOTATION": "an image without a row in the annotations",
+    "MISSING_ANNOTATION": "an image without a row in the annotations, or in which a detector found nothing",
     "UNSUPPORTED_FORMAT": "a format, or a pixel type, that no decoder here reads",
     "READ_ERROR": "the bytes could not be read",
     "INVALID_EMBEDDING": "the model gave a zero or a non-finite feature vector",
@@ -156,8 +156,14 @@ IMAGE_MANIFEST = TableSchema(
     (
         _INDEX,
         Column("instance_id", pa.string(), "BLAKE2b-128 of path, member or frame, and box, hex: stable over time"),
-        Column("filename", pa.string(), "path relative to the input; bytes that are not UTF-8 as \\xNN"),
-        Column("uri", pa.string(), "where the bytes are, percent-encoded", in_digest=False),
+        Column(
+            "filename",
+            pa.string(),
+            "path relative to the input, `a.tar/1.jpg` in an archive; bytes that are not UTF-8 as \\xNN",
+        ),
+        Column(
+            "uri", pa.string(), "where the bytes are, percent-encoded; which member or frame after `#`", in_digest=False
+        ),
         # Which part of a data set the listing is, not what the image is: alone or as a split, it is the same listing.
         Column("split", pa.string(), "train, val, test, …; null where there is none", nullable=True, in_digest=False),
         Column("label", pa.string(), "class label from the annotations or the folder rule", nullable=True),
@@ -166,10 +172,22 @@ IMAGE_MANIFEST = TableSchema(
         Column(
             "box", pa.list_(pa.float64()), "x, y, width, height, or the four corners x1, y1 … x4, y4", nullable=True
         ),
-        Column("timestamp", pa.float64(), "seconds from the start of the video", nullable=True),
-        Column("file_size", pa.int64(), "bytes; null if the file is not there", nullable=True),
-        Column("mtime", pa.timestamp("ns", "UTC"), "time of last modification", nullable=True, in_digest=False),
-        Column("etag", pa.string(), "entity tag of the object store", nullable=True, in_digest=False),
+        Column("timestamp", pa.float64(), "seconds from the first frame of the video", nullable=True),
+        Column("file_size", pa.int64(), "bytes; null if the file is not there, or of a frame", nullable=True),
+        Column(
+            "mtime",
+            pa.timestamp("ns", "UTC"),
+            "time of last modification, of the archive or video for what is in it",
+            nullable=True,
+            in_digest=False,
+        ),
+        Column(
+            "etag",
+            pa.string(),
+            "entity tag of the object store; of a member or frame, the archive's or video's, or its size",
+            nullable=True,
+            in_digest=False,
+        ),
         _ERROR_CODE,
         _ERROR,
     ),
@@ -181,6 +199,20 @@ ANNOTATIONS = TableSchema(
     (
         _INDEX,
         Column("is_annotated", pa.bool_(), "whether the annotations name it; true where there are no annotations"),
+    ),
+)
+
+DETECTIONS = TableSchema(
+    "detections",
+    "image that a detector looked at",
+    (
+        _INDEX,
+        Column("boxes", pa.list_(pa.list_(pa.float64())), "of each detection, as in `box`; the surest first"),
+        Column("labels", pa.list_(pa.string()), "of each: the class, or the text"),
+        Column("confidences", pa.list_(pa.float64()), "of each: 0 to 1"),
+        _SOURCE_KEY,
+        _ERROR_CODE,
+        _ERROR,
     ),
 )
 
@@ -219,7 +251,7 @@ IMG_STATS = TableSchema(
         _INDEX,
         _CONTENT_HASH,
         Column("pixel_hash", pa.string(), "XXH3-128 of size and of the pixels as decoded, hex", nullable=True),
-        Column("format", pa.string(), "what the content says: jpeg, png, gif, …", nullable=True),
+        Column("format", pa.string(), "what the content says: jpeg, png, gif, …; ppm for a frame", nullable=True),
         Column("img_w", pa.int32(), "width in pixels, after EXIF orientation", nullable=True),
         Column("img_h", pa.int32(), "height in pixels, after EXIF orientation", nullable=True),
         Column("has_alpha", pa.bool_(), "an alpha channel was there and was dropped", nullable=True),
@@ -301,6 +333,17 @@ COMPONENTS = TableSchema(
     ),
 )
 
+CAPTIONS = TableSchema(
+    "captions",
+    "instance",
+    (
+        _INDEX,
+        Column("caption", pa.string(), "the text, null if there is none", nullable=True),
+        Column("model", pa.string(), "name@sha256 of the captioner, with the prompt and the options it was given"),
+        Column("error", pa.string(), "why there is no caption: code and reason, null if there is one", nullable=True),
+    ),
+)
+
 SPLIT_LEAKAGE = TableSchema(
     "split_leakage",
     "cross-split pair over the threshold, most alike first",
@@ -331,12 +374,14 @@ TABLES: dict[str, TableSchema] = {
     for table in (
         IMAGE_MANIFEST,
         ANNOTATIONS,
+        DETECTIONS,
         EMBEDDINGS,
         IMG_STATS,
         KNN_GRAPH,
         SIMILARITY,
         OUTLIERS,
         COMPONENTS,
+        CAPTIONS,
         SPLIT_LEAKAGE,
         GALLERIES,
     )

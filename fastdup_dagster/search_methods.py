@@ -13,6 +13,7 @@ from fastdup_dagster.accessors import DEFAULT_D, Accessors, DefaultWidth, plain_
 from fastdup_dagster.checks import flag
 from fastdup_dagster.pandas_frames import to_pandas
 from fastdup_dagster.run_settings import RunSettings, run_settings
+from fastdup_dagster.settings import NAMED_MODELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,4 +185,5 @@ def _path(name: str, value: object) -> str:
 
 
 def _file(path: object) -> str | None:
-    return None if path is None else str(Path(str(path)).expanduser().absolute())
+    """What tells whether two `model_path` mean the same model."""
+    return str(path) if path is None or path in NAMED_MODELS else str(Path(str(path)).expanduser().absolute())

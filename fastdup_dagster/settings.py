@@ -16,10 +16,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from fastdup_dagster import constants as FD
+
 Distance = Literal["cosine", "euclidean", "l1", "linf", "canberra", "braycurtis", "jensenshannon"]
 
 BUNDLED_MODEL = "efficientnet_lite0"
-_DETECTORS = ("face", "ocr", "yolov5s")
+# Models that a name stands for, and the width of their vectors; `resent50` is how V1's page spells it.
+NAMED_MODELS = {
+    FD.DINOV2S_MODEL: FD.DINOV2S_MODEL_DIM,
+    FD.DINOV2B_MODEL: FD.DINOV2B_MODEL_DIM,
+    FD.CLIP_MODEL: FD.CLIP_MODEL_DIM,
+    FD.CLIP_MODEL2: FD.CLIP_MODEL2_DIM,
+    FD.RESNET50_MODEL: FD.RESNET50_MODEL_DIM,
+    "resent50": FD.RESNET50_MODEL_DIM,
+    FD.EFFICIENTNET_MODEL: FD.EFFICIENTNET_MODEL_DIM,
+}
+_DETECTORS = ("face", "ocr", FD.YOLOV5S_MODEL)
+_MODEL_SUFFIXES = (".onnx", ".ort")
 _BOX_PARTS = ("row_y", "col_x", "height", "width")
 
 
@@ -33,6 +46,21 @@ class Limits(BaseModel):
     )
     max_leak_share: float = Field(
         1.0, ge=0, le=1, description="images that leaked between two splits; over it the gate fails"
+    )
+
+
+class CaptionSettings(BaseModel):
+    """How the asset `captions` makes its texts. Paths of models are absolute."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        "automatic", min_length=1, description="automatic, tags, vitgpt2, blip, blip2, vqa, age, or a model's folder"
+    )
+    prompt: str | None = Field(None, description="vqa: the question; blip: what the caption starts with")
+    batch_size: int = Field(8, ge=1, description="images a call of the model")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="of the generation, such as num_beams, over those of the model's own files"
     )
 
 
@@ -52,7 +80,19 @@ class Settings(BaseModel):
     min_offset: int | None = Field(None, ge=0, description="start of a half-open slice of the listing")
     max_offset: int | None = Field(None, ge=0, description="end of a half-open slice of the listing")
     bounding_box: str | None = Field(
-        None, description="one box to cut out of every image: row_y=..,col_x=..,height=..,width=.. in pixels"
+        None,
+        description="one box to cut out of every image: row_y=..,col_x=..,height=..,width=.. in pixels; or what finds "
+        "boxes: face, ocr, yolov5s, or the path of a YOLOv5 .onnx",
+    )
+
+    tar_only: bool = Field(False, description="of a folder that holds both, archives and videos instead of images")
+    video_frames: Literal["rate", "scenes", "all"] = Field(
+        "rate",
+        description="frames of a video: video_rate a second, the first of each scene (decodes it to list it), or all",
+    )
+    video_rate: float = Field(1.0, gt=0, le=1000, description="frames a second of a video, the first of each period")
+    scene_threshold: float = Field(
+        27.0, gt=0, le=255, description="scenes: mean difference in hue, saturation and value that begins a new one"
     )
 
     # how crops are cut
@@ -62,7 +102,9 @@ class Settings(BaseModel):
 
     # what is computed per image
     model_path: str | None = Field(
-        None, description="None for the bundled model, or the path of an .onnx or .ort model"
+        None,
+        description="None for the bundled model; the name of one in the model store (dinov2s, dinov2b, clip, clip336, "
+        "resnet50, efficientnet); or the path of an .onnx or .ort model",
     )
     d: int | None = Field(None, ge=1, description="width of the feature vector; None takes the model's own")
     high_accuracy: bool = Field(False, description="the bundled model at d = 960")
@@ -95,6 +137,9 @@ class Settings(BaseModel):
     deterministic: bool = Field(True, description="equal results at any thread count, also for approximate indexes")
     gallery_items: int = Field(60, ge=1, description="items a gallery page shows")
     limits: Limits = Field(default_factory=Limits, description="what the gates accept")
+    captions: CaptionSettings = Field(
+        default_factory=CaptionSettings, description="how the asset captions makes its texts; no part of an analysis"
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -120,7 +165,7 @@ class Settings(BaseModel):
     @field_validator("bounding_box")
     @classmethod
     def _is_a_box(cls, value: str | None) -> str | None:
-        if value:
+        if value and not is_detector(value):
             parse_box(value)
         return value or None
 
@@ -141,6 +186,8 @@ class Settings(BaseModel):
             raise ValueError(f"min_offset={self.min_offset} is past max_offset={self.max_offset}")
         if self.model_path is None and self.d is not None and self.d not in (576, 960):
             raise ValueError(f"d={self.d}: the bundled model gives 576 or 960; another width needs model_path")
+        if self.d not in (None, width := NAMED_MODELS.get(self.model_path or "", self.d)):
+            raise ValueError(f"d={self.d}: the model {self.model_path!r} gives vectors of width {width}")
         if self.augmentation_additive_margin and (self.augmentation_horiz or self.augmentation_vert):
             raise ValueError(
                 f"augmentation_additive_margin={self.augmentation_additive_margin} together with augmentation_horiz="
@@ -199,15 +246,17 @@ def settings_from(values: Mapping[str, Any], kind: type[Kind] = Settings) -> Kin
         raise ValueError(readable(error)) from error
 
 
+def is_detector(bounding_box: str | None) -> bool:
+    """Whether boxes are to be found, by a detector of a name or by a YOLOv5 file, and not one is given."""
+    return bounding_box is not None and (bounding_box in _DETECTORS or bounding_box.endswith(_MODEL_SUFFIXES))
+
+
 def parse_box(text: str) -> tuple[float, float, float, float]:
     """`row_y=1,col_x=2,height=30,width=40` to x, y, width, height in pixels.
 
     Raises:
-        NotImplementedError: for the name of a detector.
         ValueError: naming what is missing or wrong.
     """
-    if text in _DETECTORS:
-        raise NotImplementedError(f"bounding_box={text!r}: detectors are not supported yet")
     values: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = (piece.strip() for piece in part.partition("="))
@@ -216,7 +265,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
         except ValueError:
             raise ValueError(f"{part!r} is not name=number") from None
     if sorted(values) != sorted(_BOX_PARTS):
-        raise ValueError(f"expected {', '.join(f'{n}=..' for n in _BOX_PARTS)}")
+        raise ValueError(f"expected {', '.join(f'{n}=..' for n in _BOX_PARTS)}; or {', '.join(_DETECTORS)}")
     x, y, width, height = (values[name] for name in ("col_x", "row_y", "width", "height"))
     if not (0 <= x < math.inf and 0 <= y < math.inf and 0 < width < math.inf and 0 < height < math.inf):
         raise ValueError("row_y and col_x from 0 on, height and width over 0")
@@ -273,6 +322,11 @@ def load_settings(path: Path) -> Settings:
 
 
 def with_model_from(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values of settings with a relative `model_path` taken from the folder of the file that they stand in."""
-    model = values.get("model_path")
-    return {**values, **({"model_path": str(folder / Path(model).expanduser())} if isinstance(model, str) else {})}
+    """Plain values of settings with relative paths of models taken from the folder of the file that they stand in."""
+    model, box = values.get("model_path"), values.get("bounding_box")
+    paths = {}
+    if isinstance(model, str) and model not in NAMED_MODELS:
+        paths["model_path"] = str(folder / Path(model).expanduser())
+    if isinstance(box, str) and box.endswith(_MODEL_SUFFIXES):
+        paths["bounding_box"] = str(folder / Path(box).expanduser())
+    return {**values, **paths}

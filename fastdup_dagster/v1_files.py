@@ -21,6 +21,7 @@ from fastdup_dagster import constants as FD
 from fastdup_dagster.images import ImageError, Margins, corners, read_image
 from fastdup_dagster.outputs import Outputs, OwnFiles
 from fastdup_dagster.results import Results
+from fastdup_dagster.settings import is_detector
 from fastdup_dagster.storage import write_atomically
 from fastdup_dagster.work_dir import EXPORT
 
@@ -113,7 +114,12 @@ def _crops_table(results: Results, boxed: pl.DataFrame, crops: Mapping[int, Crop
     )
     if all((table[name] == table[name].round()).all() for name in FD.BBOX_COLUMNS):
         table = table.with_columns(pl.col(FD.BBOX_COLUMNS).cast(pl.Int64))
-    return table.with_columns(boxed["label"]) if boxed["label"].count() else table
+    if boxed["label"].count():
+        table = table.with_columns(boxed["label"])
+    if is_detector(results.run.settings.bounding_box):
+        found = results.stored_annotations.select("index", "confidence")
+        table = table.join(found, on="index", how="left", maintain_order="left")
+    return table
 
 
 def _place(box: list[float], crop: Crop | None, margins: Margins) -> tuple[float, float, float, float]:

@@ -17,7 +17,8 @@ from fastdup_dagster.constants import CONFIG_JSON
 from fastdup_dagster.names import raw_name, shown_name
 from fastdup_dagster.outputs import MadePages, Outputs
 from fastdup_dagster.run_settings import RunSettings
-from fastdup_dagster.sources.locations import is_remote, place_of
+from fastdup_dagster.sources.locations import is_remote
+from fastdup_dagster.sources.parts import path_of
 from fastdup_dagster.storage import TableStore, write_atomically
 
 KEY = "run/all"
@@ -164,7 +165,7 @@ class SavedRun:
             filename: as in the manifest.
             uri: as in the manifest.
         """
-        path = place_of(uri)
+        path = path_of(uri)
         if is_remote(uri):
             return shown_name(path)
         given = self._config["input_dir"]

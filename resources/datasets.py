@@ -10,7 +10,8 @@ from pydantic import Field
 
 from fastdup_dagster.datasets import DatasetEntry, load_dataset, parse_key
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import Source, open_source
+from fastdup_dagster.stages.image_manifest import FindBoxes, Listing
+from fastdup_dagster.stages.split_listing import list_split
 
 
 class DatasetsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -35,7 +36,7 @@ class DatasetsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Settings of a partition `<dataset>/<split>`, or of a data set: defaults, entry, then `overrides`."""
         return self.entry(key.partition("/")[0]).typed_settings().with_changes(**self.overrides)
 
-    def source(self, key: str) -> Source:
-        """The input of a partition `<dataset>/<split>`."""
+    def listing(self, key: str, find_boxes: FindBoxes | None = None) -> Listing:
+        """Lists the files of a partition `<dataset>/<split>`; see `list_split` for what it raises."""
         dataset, split = parse_key(key)
-        return open_source(self.entry(dataset).source(split))
+        return list_split(self.entry(dataset), split, self.settings(key), find_boxes)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 
 import dagster as dg
 
-from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.models import EmbeddingModel, load_model, model_stamp
 from fastdup_dagster.settings import Settings, settings_from
 
 _CHOOSING = {"model_path", "d", "high_accuracy", "model_preprocessing", "providers"}
@@ -24,11 +23,10 @@ class ModelResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             FileNotFoundError: if the model's file is not there.
             ValueError: if it does not fit the settings.
         """
-        stamp = 0.0 if settings.model_path is None else Path(settings.model_path).expanduser().stat().st_mtime
-        return _open(settings.model_dump_json(include=_CHOOSING), stamp)
+        return _open(settings.model_dump_json(include=_CHOOSING), model_stamp(settings))
 
 
 @functools.lru_cache(maxsize=2)
-def _open(choosing: str, stamp: float) -> EmbeddingModel:
-    """Cached by what chooses the model and by the time its file was changed."""
+def _open(choosing: str, stamp: tuple[tuple[str, int, int], ...]) -> EmbeddingModel:
+    """Cached by what chooses the model and by when its files were changed."""
     return load_model(settings_from(json.loads(choosing)))

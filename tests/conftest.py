@@ -66,6 +66,14 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_models_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The suite starts with an empty model store, whatever its user has fetched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTDUP_MODELS", str(tmp_path_factory.mktemp("models")))
+        yield
+
+
 @event.listens_for(Engine, "connect")
 def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
     """Dagster's SQLite files of a test need not survive a power cut; waiting for the disk is half of a run's time."""

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 import fastdup_dagster
 from fastdup_dagster.cli import main
 from fastdup_dagster.demo import KINDS
-from fastdup_dagster.stages import image_manifest as listing
+from fastdup_dagster.resources import datasets as listing
 from fastdup_dagster.storage import TableStore
 
 Invoke = Callable[..., Result]
@@ -247,7 +247,7 @@ def test_an_interrupt_ends_the_run_in_order(quick, photos, tmp_path, monkeypatch
     def interrupt(*_: Any, **__: Any) -> None:  # the asset's: the plan has its own reference
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(listing, "list_images", interrupt)
+    monkeypatch.setattr(listing, "list_split", interrupt)
     result = invoke("run", tmp_path / "few")
     assert result.exit_code == 130
     assert "goes on from there" in result.output

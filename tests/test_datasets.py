@@ -18,6 +18,17 @@ datasets:
     settings: {threshold: 0.92}
 """
 
+SETTINGS = """\
+datasets:
+  photos:
+    root: /data/photos
+    settings:
+      threshold: 0.92
+      limits:
+        max_invalid_share: 30
+    splits: {train: train}
+"""
+
 
 @pytest.fixture
 def path(home: Path) -> Path:
@@ -124,3 +135,36 @@ def test_many_writers_at_once_lose_nothing(path):
     for thread in threads:
         thread.join()
     assert set(dataset_names()) == {f"set-{number}" for number in range(12)}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (SETTINGS, 7, "settings.limits.max_invalid_share"),
+        (SETTINGS.replace("max_invalid_share: 30", "max_invalid: 0.1"), 7, "settings.limits.max_invalid"),
+        (SETTINGS.replace("threshold: 0.92", "threshold: 9").replace("30", "0.3"), 5, "settings.threshold"),
+        (SETTINGS.replace("    settings:", "    split_column: subset\n    settings:"), 4, "name their file"),
+    ],
+)
+def test_an_error_in_a_setting_names_its_own_line(path, text, line, said):
+    path.write_text(text)
+    with pytest.raises(DatasetsError) as error:
+        load_dataset("photos")
+    assert f"line {line}, datasets.photos." in str(error.value)
+    assert said in str(error.value)
+
+
+def test_a_remote_root_stays_a_url(path):
+    path.write_text("datasets: {far: {root: 's3://bucket/images/', splits: {all: ., train: train}}}\n")
+    entry = load_dataset("far")
+    assert (entry.source("all"), entry.source("train")) == ("s3://bucket/images/", "s3://bucket/images/train")
+
+
+def test_an_entry_is_read_again_as_soon_as_the_file_is_another_one(path):
+    path.write_text(GOOD)
+    assert load_dataset("photos").typed_settings().threshold == 0.92
+    register("photos", load_dataset("photos").model_copy(update={"settings": {"threshold": 0.93}}))
+    assert load_dataset("photos").typed_settings().threshold == 0.93
+    path.unlink()
+    with pytest.raises(DatasetsError, match="no data set"):
+        load_dataset("photos")

@@ -11,10 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import click
 import pytest
 
 import fastdup_dagster as fastdup
 from fastdup_dagster.cli import main
+from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
 
@@ -94,10 +96,13 @@ def test_every_table_column_and_code_is_explained(site: Path) -> None:
 
 def test_every_command_option_and_setting_is_explained(site: Path) -> None:
     said = text_of(site / "command_line.html")
-    options = [option for command in main.commands.values() for p in command.params for option in p.opts]
+    below = [inner for c in main.commands.values() if isinstance(c, click.Group) for inner in c.commands.values()]
+    options = [option for command in (*main.commands.values(), *below) for p in command.params for option in p.opts]
     assert [option for option in options if option.startswith("--") and option not in said] == []
     said = text_of(site / "api" / "settings.html")
     assert [name for name in RunSettings.model_fields if name not in said] == []
+    said = text_of(site / "dagster.html")
+    assert [name for name in DatasetEntry.model_fields if name not in said] == []
 
 
 @pytest.mark.parametrize(

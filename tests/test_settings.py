@@ -116,7 +116,7 @@ def test_a_settings_file_is_read_and_its_mistakes_are_told_with_its_name(tmp_pat
         "cc_threshold: -1.5": "cc_threshold=-1.5",
         "5: 0.5": "unknown argument 5",
         "max_invalid_share: 0.5": "limits: {max_invalid_share: 0.5}",
-        "bounding_box: face": "detectors are not supported yet",
+        "bounding_box: faces": "bounding_box='faces'",
         "- 1": "expected a mapping",
         "a: [": "settings.yaml",
         "nearest_neighbors_k: 0": "nearest_neighbors_k=0",

@@ -14,8 +14,8 @@ import dagster as dg
 import polars as pl
 from dagster_shared.error import SerializableErrorInfo
 
-from fastdup_dagster.assets.embedding_model import embedding_model
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.observed import current_versions, observe, settings_versions
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.command_line.display import Display, display_logger
 from fastdup_dagster.command_line.runs import close_dead_runs, owner_tags
@@ -121,15 +121,15 @@ def analyse(
     loggers = {"live": display_logger(display), "console": dg.colored_console_logger}
     defs = build_definitions(datasets, display, loggers)
     add_partitions(instance, name, list(entry.splits))
-    _observe_model(instance, defs, _log_config("all", verbose))
+    observe_data_set(instance, name, list(entry.splits), datasets)
     reading = {"ops": {"features": {"config": {"recompute": recompute}}}}
     runs = {}
     for split in splits:
         key = partition_key(name, split)
-        runs[split] = _run(defs, instance, "analyse_split", key, _log_config(key, verbose) | reading)
+        runs[split] = run_partition(defs, instance, key, log_config(key, verbose) | reading)
     leakage = None
     if len(entry.splits) > 1:
-        leakage = _run(defs, instance, "analyse_dataset", name, _log_config(name, verbose))
+        leakage = run_partition(defs, instance, name, log_config(name, verbose))
     report = _report(name, entry, datasets, runs, leakage, notes)
     pages = PagesResource(store=StoreResource(datasets=datasets))
     return Analysis(
@@ -143,28 +143,53 @@ def analyse(
     )
 
 
-def _log_config(partition: str, verbose: bool) -> dict[str, Any]:
+def log_config(partition: str, verbose: bool) -> dict[str, Any]:
     """Run configuration that chooses the loggers: the live display, and Dagster's own if asked for."""
     loggers: dict[str, Any] = {"live": {"config": {"partition": partition}}}
     return {"loggers": loggers | ({"console": {"config": {"log_level": "INFO"}}} if verbose else {})}
 
 
-def _observe_model(instance: dg.DagsterInstance, defs: dg.Definitions, config: Mapping[str, Any]) -> None:
-    """Records which model each split names, so that a later change of it makes embeddings stale."""
-    job = defs.resolve_implicit_job_def_def_for_assets([embedding_model.key])
-    if job is None:
-        raise RuntimeError("the code location has no job for embedding_model")
-    job.execute_in_process(
-        run_config=dict(config), instance=instance, asset_selection=[embedding_model.key], tags=owner_tags()
-    )
+def observe_data_set(
+    instance: dg.DagsterInstance, name: str, splits: Sequence[str], datasets: DatasetsResource
+) -> None:
+    """Records the model and the settings of a data set, so that a later change of them makes stale what used them."""
+    model = ModelResource()
+    for key in (name, *(partition_key(name, split) for split in splits)):
+        try:
+            versions = current_versions(key, datasets, model)
+        except (OSError, ValueError):  # the step that needs the model says so
+            versions = settings_versions(key, datasets)
+        observe(instance, key, versions)
 
 
-def _run(
-    defs: dg.Definitions, instance: dg.DagsterInstance, job: str, partition: str, config: Mapping[str, Any]
+def run_partition(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    partition: str,
+    config: Mapping[str, Any],
+    tables: Sequence[str] | None = None,
 ) -> PartitionRun:
+    """Materialises a split or a data set in this process.
+
+    Args:
+        defs: the code location.
+        instance: where the run is recorded.
+        partition: key of the split, or name of the data set.
+        config: run configuration.
+        tables: which of its tables; by default all.
+
+    Raises:
+        KeyboardInterrupt: if a signal ended it.
+    """
     begun = time.monotonic()
-    result = defs.resolve_job_def(job).execute_in_process(
-        run_config=dict(config), instance=instance, partition_key=partition, raise_on_error=False, tags=owner_tags()
+    job = defs.resolve_job_def("analyse_split" if "/" in partition else "analyse_dataset")
+    result = job.execute_in_process(
+        run_config=dict(config),
+        instance=instance,
+        partition_key=partition,
+        asset_selection=None if tables is None else [dg.AssetKey(table) for table in tables],
+        raise_on_error=False,
+        tags=owner_tags(),
     )
     if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
         raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +24,18 @@ from fastdup_dagster.datasets import (
 )
 from fastdup_dagster.images import read_image
 from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.models.detectors import open_detector
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.settings import Settings, readable
-from fastdup_dagster.sources import NothingFoundError, images_outside, open_source
-from fastdup_dagster.sources.locations import is_remote, is_remote_list, joined, location, remote_base
+from fastdup_dagster.settings import Settings, is_detector, readable
+from fastdup_dagster.sources import NothingFoundError, images_outside
+from fastdup_dagster.sources.locations import is_remote, is_remote_file, joined, location, remote_base
+from fastdup_dagster.sources.paths import container_kind
 from fastdup_dagster.sources.s3 import holds_anything
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
-from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.neighbours import new_index
 from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.stages.split_listing import list_split
 from fastdup_dagster.storage import TableStore, open_store
 
 _SAMPLE = 12
@@ -100,7 +103,7 @@ def resolve_entry(
     """The entry for a data set, and which of its splits to run.
 
     Args:
-        path: a folder, or a list file; as text, a prefix or list file in an object store.
+        path: a folder, an archive or video, or a list file; as text, such a place in an object store.
         name: of the data set.
         wanted: splits to run; all if empty. One that is no usual name of a split is looked for as a sub-folder.
         changes: settings to change; they go into the entry, over what it says already.
@@ -117,7 +120,11 @@ def resolve_entry(
         raise DatasetsError(
             f"data set {name!r} stands for {_source(known)}; choose another --name, or --replace to let it be {path}"
         )
-    splits = _splits(path, root, wanted, known.splits if known else {})
+    annotated = known if known and known.annotations else None
+    if annotated and annotated.split_column:
+        splits = annotated.splits
+    else:
+        splits = _splits(path, root, wanted, known.splits if known else {})
     chosen = [_called(split, splits) for split in wanted]
     missing = [split for split in chosen if split not in splits]
     if missing:
@@ -125,6 +132,8 @@ def resolve_entry(
     entry = _new_entry(
         root=str(root),
         splits=splits,
+        annotations=annotated.annotations if annotated else None,
+        split_column=annotated.split_column if annotated else None,
         settings=_merged(known.settings if known else {}, changes),
         store=_place(out) if out else known.store if known else None,
     )
@@ -140,7 +149,7 @@ def default_name(path: str | Path) -> str:
     if isinstance(path, str):
         place = location(path)
         last = PurePosixPath(place.key or place.bucket)
-        return last.stem if is_remote_list(path) else last.name
+        return last.stem if is_remote_file(path) else last.name
     return path.absolute().name if path.is_dir() else path.stem
 
 
@@ -151,7 +160,9 @@ def _placed(path: str | Path) -> tuple[str | Path, str | Path]:
         return text, remote_base(text)
     path = path.absolute()
     if not path.exists():
-        raise DatasetsError(f"{path} does not exist; give a folder of images, or a text or csv file that lists them")
+        raise DatasetsError(
+            f"{path} does not exist; give a folder, an archive or a video, or a text or csv file of paths"
+        )
     return path, path if path.is_dir() else path.parent
 
 
@@ -164,6 +175,8 @@ def _check_called(name: str, path: str | Path) -> None:
 
 def _source(entry: DatasetEntry) -> str | Path:
     """What a data set was made from: its folder, or the list file that is its only split."""
+    if entry.split_column:
+        return joined(entry.root, ".")
     whole = entry.splits.get(WHOLE, ".") if len(entry.splits) == 1 else "."
     return joined(entry.root, whole)
 
@@ -206,8 +219,8 @@ def _is_folder(place: str | Path) -> bool:
 
 
 def _is_there(place: str | Path) -> bool:
-    # What a list in a bucket is called is taken on trust: reading it says if it is gone.
-    return is_remote_list(place) or holds_anything(place) if isinstance(place, str) else place.exists()
+    # What one object in a bucket is called is taken on trust: reading it says if it is gone.
+    return is_remote_file(place) or holds_anything(place) if isinstance(place, str) else place.exists()
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,12 +245,14 @@ def make_plan(
     settings = entry.typed_settings().with_changes(**overrides)
     model = ModelResource().load(settings)  # the run opens the same one
     new_index(model.width, settings.nnf_mode, settings.distance)
+    if is_detector(settings.bounding_box):
+        open_detector(settings)
     store = open_store(entry.store_root())
     _make_writable(store)
     planned, samples = [], []
     for split in splits:
         try:
-            listing = list_images(open_source(entry.source(split)), settings, split).frame
+            listing = list_split(entry, split, settings).frame
         except NothingFoundError as error:  # the gate of image_manifest stops that split alone
             planned.append(SplitPlan(split, 0, 0, 0, str(error)))
             continue
@@ -280,8 +295,13 @@ def _make_writable(store: TableStore) -> None:
 
 
 def _notes(entry: DatasetEntry) -> list[str]:
+    if entry.split_column:
+        return []
     root = joined(entry.root, ".")
-    if any(_is_list(joined(root, place)) for place in entry.splits.values()):  # lists name what is meant
+    files = [place for place in entry.splits.values() if _is_file(joined(root, place))]
+    if not all(container_kind(os.fsencode(place)) for place in files):  # lists name what is meant
+        return []
+    if list(entry.splits) == [WHOLE]:  # one archive or video was named
         return []
     outside = images_outside(root, list(entry.splits.values()))
     if not outside:
@@ -292,8 +312,8 @@ def _notes(entry: DatasetEntry) -> list[str]:
     ]
 
 
-def _is_list(place: str | Path) -> bool:
-    return is_remote_list(place) if isinstance(place, str) else place.is_file()
+def _is_file(place: str | Path) -> bool:
+    return is_remote_file(place) if isinstance(place, str) else place.is_file()
 
 
 def register_plan(plan: Plan) -> None:

@@ -20,6 +20,7 @@ from fastdup_dagster.settings import Settings
 _SLACK = 0.5
 # Sides of a rotated box come from its corners, 10 pixels as 9.9999999.
 _ROUNDING = 1e-3
+_FACE_MARGIN = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,11 @@ class Margins:
 
     @classmethod
     def of(cls, settings: Settings) -> Margins:
-        """The margins that the settings ask for."""
-        return cls(settings.augmentation_horiz, settings.augmentation_vert, settings.augmentation_additive_margin)
+        """The margins that the settings ask for; a fifth of its size around a face that was found, as in V1."""
+        horizontal, vertical = settings.augmentation_horiz, settings.augmentation_vert
+        if settings.bounding_box == "face" and not (horizontal or vertical or settings.augmentation_additive_margin):
+            horizontal = vertical = _FACE_MARGIN
+        return cls(horizontal, vertical, settings.augmentation_additive_margin)
 
     def around(self, width: float, height: float) -> tuple[float, float]:
         """Pixels to add left and right, and above and below, of a box of this size."""

@@ -9,21 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.images.crop import NO_MARGINS, Margins, crop
-from fastdup_dagster.images.decode import ImageError, decode
+from fastdup_dagster.images.decode import MAX_PIXELS, ImageError, decode
 from fastdup_dagster.sources.locations import is_remote, location_of
 from fastdup_dagster.sources.object_store import object_store
+from fastdup_dagster.sources.part_reading import read_part
+from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.sources.paths import local_path
 
 PREVIEW_QUALITY = 80
 
 
 def read_bytes(uri: str) -> bytes:
-    """The bytes of a file, local or in an object store.
+    """The bytes of a file or of a member of an archive, local or in an object store; of a frame, its pixels as PPM.
 
     Raises:
         ImageError: MISSING_FILE if it is not there, READ_ERROR if it cannot be read.
     """
     try:
+        if (part := part_of(uri)) is not None:
+            return read_part(part, MAX_PIXELS)
         if is_remote(uri):
             place = location_of(uri)
             return object_store(place.server).get(place)

@@ -25,7 +25,7 @@ def image_size(uri: str) -> tuple[int, int]:
         ImageError: if the file cannot be read, or is no image.
     """
     try:
-        with open_binary(uri) as file:
+        with open_binary(uri, _HEAD) as file:
             data = file.read(_HEAD)
             if (size := _jpeg_size(data)) is not None:
                 return size

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import onnxruntime
 
+# Every build of ONNX Runtime is a package `onnxruntime` to Python: one must go before another comes.
 _PROVIDERS = {
     "cpu": ("CPUExecutionProvider", ""),
-    "openvino": ("OpenVINOExecutionProvider", "pip install 'fastdup-dagster[openvino]'"),
-    "cuda": ("CUDAExecutionProvider", "pip install onnxruntime-gpu"),
+    "openvino": (
+        "OpenVINOExecutionProvider",
+        "pip uninstall -y onnxruntime && pip install onnxruntime-openvino",
+    ),
+    "cuda": ("CUDAExecutionProvider", "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"),
 }
 
 
@@ -49,7 +53,9 @@ def _resolve(providers: Sequence[str]) -> list[str]:
             raise ValueError(f"unknown provider {given!r}: expected {', '.join(_PROVIDERS)}")
         name, remedy = _PROVIDERS[given]
         if name not in available:
-            raise ValueError(f"provider {given!r} is not in this ONNX Runtime; install it with: {remedy}")
+            raise ValueError(
+                f"provider {given!r} is not in this ONNX Runtime; install another one in its place: {remedy}"
+            )
         names.append(name)
     fallback = _PROVIDERS["cpu"][0]
     return names if fallback in names else [*names, fallback]

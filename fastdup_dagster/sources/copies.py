@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from fastdup_dagster.sources.locations import location_of
 from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
+from fastdup_dagster.sources.opening import BLOCK_BYTES, open_binary
+from fastdup_dagster.sources.paths import container_kind
 
 _LOG = ".fastdup_dagster_copies.jsonl"
 _UNSAFE = re.compile(r"[^\w .()+,=@~-]|^\.+$|^$")
@@ -40,7 +43,8 @@ class Copies:
         """Copies of files, or why there is none; in order, many at a time.
 
         Args:
-            files: URI, etag and size of each. One that is there from the same content is not copied again.
+            files: URI, etag and size (None if unknown) of each. One that is there from the same content is not copied
+                again.
         """
         with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="copy") as pool:
             yield from pool.map(lambda file: self._make(*file), files)
@@ -65,21 +69,25 @@ class Copies:
         path = self.place(uri)
         try:
             known = self._known.get(self._name(path))
-            if path.is_file() and known == etag and etag is not None and path.stat().st_size == size:
+            if path.is_file() and known == etag and etag is not None and size in (None, path.stat().st_size):
                 return path
             if known is None and os.path.lexists(path):
                 return FileExistsError(f"{path} is no copy that a run made: move it away")
-            place = location_of(uri)
-            self._write(path, object_store(place.server).get(place), etag)
+            self._write(path, uri, etag)
         except OSError as error:
             return error
         return path
 
-    def _write(self, path: Path, data: bytes, etag: str | None) -> None:
+    def _write(self, path: Path, uri: str, etag: str | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            part.write_bytes(data)
+            if container_kind(uri.encode()):  # may be larger than memory
+                with open_binary(uri) as whole, part.open("wb") as file:
+                    shutil.copyfileobj(whole, file, BLOCK_BYTES)
+            else:
+                place = location_of(uri)
+                part.write_bytes(object_store(place.server).get(place))
             with self._lock:
                 self._known[self._name(path)] = etag or ""
                 with (self._root / _LOG).open("a", encoding="utf-8") as log:

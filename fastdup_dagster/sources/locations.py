@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import quote, unquote
 
-from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, as_bytes, extension, local_path, to_uri
+from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, as_bytes, container_kind, extension, to_uri
 
 _SCHEMES = ("s3://", "minio://")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -120,16 +120,20 @@ def endpoint_of(server: str) -> str | None:
     return url.rstrip("/")
 
 
-def is_remote_list(text: str) -> bool:
-    """Whether an input is one object, as its extension says, and not a prefix: a list file, or wrongly an image."""
-    kind = extension(os.fsencode(location(text).key))
-    return kind in ("txt", "csv") or kind in IMAGE_EXTENSIONS
+def is_remote_file(text: str) -> bool:
+    """Whether an input is one object, as its extension says, and not a prefix.
+
+    That is a list file, an archive or video, or, wrongly, an image.
+    """
+    name = os.fsencode(location(text).key)
+    kind = extension(name)
+    return kind in ("txt", "csv") or kind in IMAGE_EXTENSIONS or container_kind(name) is not None
 
 
 def remote_base(text: str) -> str:
-    """The prefix that names in or beside an input start at: itself, or the one that a list file is in."""
+    """The prefix that names in or beside an input start at: itself, or the one that a file is in."""
     place = location(text)
-    if not is_remote_list(text):
+    if not is_remote_file(text):
         return text
     return Location(place.server, place.bucket, place.key.rpartition("/")[0]).text
 
@@ -153,12 +157,3 @@ def uri_in(base: str | Path, name: str) -> str:
     """The URI of the place that a name below a base means."""
     place = joined(base, name)
     return location(place).uri if isinstance(place, str) else to_uri(as_bytes(place))
-
-
-def place_of(uri: str) -> bytes:
-    """The place of a URI, spelled as `place_in` does it.
-
-    Raises:
-        ValueError: if it is neither a local file's nor in an object store.
-    """
-    return os.fsencode(location_of(uri).text) if is_remote(uri) else local_path(uri)

@@ -113,9 +113,16 @@ class ObjectStore:
             RemoteFileNotFoundError: if it is not there.
             RemoteError: if it cannot be read, after all attempts, or is another one by now.
         """
+        return self.get_tagged(place, first, last, etag)[0]
+
+    def get_tagged(
+        self, place: Location, first: int = 0, last: int | None = None, etag: str | None = None
+    ) -> tuple[bytes, str | None]:
+        """What `get` gives, and the object's etag, with its quotes; raises what `get` raises."""
         wanted = {} if last is None else {"Range": f"bytes={first}-{last}"}
         wanted |= {} if etag is None else {"If-Match": etag}
-        return self._request("GET", place, wanted).data
+        answer = self._request("GET", place, wanted)
+        return answer.data, answer.headers.get("ETag")
 
     def head(self, place: Location) -> Mapping[str, str]:
         """The headers of an object; raises what `get` raises."""

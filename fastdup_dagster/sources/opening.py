@@ -13,26 +13,33 @@ from fastdup_dagster.sources.paths import local_path
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
-def open_binary(uri: str) -> BinaryIO:
+def open_binary(uri: str, block_bytes: int = BLOCK_BYTES) -> BinaryIO:
     """A readable, seekable file of the bytes behind a URI; a remote one is read in ranges, block by block.
+
+    Args:
+        uri: of a file of its own.
+        block_bytes: bytes that a request for a remote file asks for at least.
 
     Raises:
         OSError: if it cannot be opened, or later read.
         ValueError: for a scheme that nothing here reads.
     """
     if is_remote(uri):
-        return cast(BinaryIO, io.BufferedReader(_RemoteFile(location_of(uri)), BLOCK_BYTES))
+        return cast(BinaryIO, io.BufferedReader(_RemoteFile(location_of(uri)), block_bytes))
     return open(local_path(uri), "rb")  # noqa: PTH123 - the path is bytes; the caller closes it
 
 
 class _RemoteFile(io.RawIOBase):
-    """An object that is read by range requests. Every read is of the object that was opened, or fails."""
+    """An object that is read by range requests. Every read is of the object that was read first, or fails.
+
+    Its size is asked for only if something asks for the end: a part of it is found, and costs, one request.
+    """
 
     def __init__(self, place: Location) -> None:
         self._place = place
         self._store = object_store(place.server)
-        headers = self._store.head(place)
-        self._size, self._etag = int(headers["Content-Length"]), headers.get("ETag")
+        self._size: int | None = None
+        self._etag: str | None = None
         self._position = 0
 
     def readable(self) -> bool:
@@ -45,17 +52,27 @@ class _RemoteFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        start = self._end() if whence == io.SEEK_END else self._position if whence == io.SEEK_CUR else 0
         if start + offset < 0:
             raise ValueError(f"seek to {start + offset}: before the beginning")
         self._position = start + offset
         return self._position
 
+    def _end(self) -> int:
+        if self._size is None:
+            headers = self._store.head(self._place)
+            self._size, self._etag = int(headers["Content-Length"]), self._etag or headers.get("ETag")
+        return self._size
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        length = min(len(buffer), self._size - self._position)
+        length = len(buffer) if self._size is None else min(len(buffer), self._size - self._position)
         if length <= 0:
             return 0
-        data = self._store.get(self._place, self._position, self._position + length - 1, self._etag)
+        last = self._position + length - 1
+        data, etag = self._store.get_tagged(self._place, self._position, last, self._etag)
+        self._etag = self._etag or etag
+        if len(data) < length:  # the end is reached
+            self._size = self._position + len(data)
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -11,16 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.base import Entry
-from fastdup_dagster.sources.folder import FolderSource, stat_entry
-from fastdup_dagster.sources.locations import Location, is_remote, joined, location, location_of
+from fastdup_dagster.sources.containers import Contents
+from fastdup_dagster.sources.folder import FolderSource, named_entry
+from fastdup_dagster.sources.locations import is_remote, joined, location, location_of
 from fastdup_dagster.sources.object_store import object_store
 from fastdup_dagster.sources.paths import (
     IMAGE_EXTENSIONS,
     as_bytes,
+    container_kind,
     display_name,
     extension,
-    is_video_or_archive,
     local_path,
 )
 from fastdup_dagster.sources.s3 import S3Source, holds_anything, remote_entries
@@ -30,16 +32,19 @@ _SCHEME = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class ListSource:
-    """Named files in the order given, whatever their extension; a folder among them is listed recursively.
+    """Named files in the order given, whatever their extension; a folder, archive or video stands for what is in it.
 
     Args:
         paths: files and folders; a relative one is taken from `base`. One in an object store is a folder if it ends
             with a slash, or if there is no such object, but some below it.
         base: folder, or prefix in an object store, that relative paths start at.
         name: what a person calls this input.
+        settings: which frames of videos are taken; the defaults if None.
     """
 
-    def __init__(self, paths: Sequence[str], base: str | Path, name: str) -> None:
+    def __init__(self, paths: Sequence[str], base: str | Path, name: str, settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
+        self._contents = Contents(self._settings)
         self._paths = paths
         self._base = base
         self.name = name
@@ -50,16 +55,17 @@ class ListSource:
     def notes(self) -> list[str]:
         """How many rows were repeated, and what the folders left out."""
         repeated = [f"{self._repeated} rows repeat a path above them and were left out"] if self._repeated else []
-        return repeated + self._notes
+        return repeated + self._contents.notes + self._notes
 
     def entries(self) -> Iterator[Entry]:
         """The files in the order of the list, each once.
 
         Raises:
-            NotImplementedError: for another scheme, a video or an archive, naming the row.
+            NotImplementedError: for another scheme, naming the row.
             RemoteError: if an object store cannot be asked.
         """
         self._repeated = 0
+        self._contents = Contents(self._settings)
         self._notes.clear()
         seen: set[str] = set()
         for entry in self._expanded():
@@ -89,40 +95,38 @@ class ListSource:
         for folder, group in itertools.groupby(places, key=lambda row: row[1].key == row[1].folder.key):
             if folder:
                 for given, place in group:
-                    yield from self._below(display_name(os.fsencode(given)), S3Source(place.text))
+                    yield from self._below(display_name(os.fsencode(given)), S3Source(place.text, self._settings))
                 continue
-            for entry in remote_entries(self._refused_if_compressed(group)):
+            named = ((display_name(os.fsencode(given)), place.text) for given, place in group)
+            for entry in remote_entries(named):
                 place = location_of(entry.uri)
-                lost = entry.error_code == "MISSING_FILE" and not extension(os.fsencode(place.key))
+                name = os.fsencode(place.key)
+                lost = entry.error_code == "MISSING_FILE" and not extension(name)
                 if lost and holds_anything(place.text):
-                    yield from self._below(entry.filename, S3Source(place.text))
+                    yield from self._below(entry.filename, S3Source(place.text, self._settings))
+                elif container_kind(name):
+                    yield from self._contents.entries(entry)
                 else:
                     yield entry
 
     def _expand(self, given: str) -> Iterator[Entry]:
         path = self._located(given)
         if os.path.isdir(path):  # noqa: PTH112 - bytes, not a Path
-            yield from self._below(display_name(os.fsencode(given)), FolderSource(Path(os.fsdecode(path))))
+            folder = FolderSource(Path(os.fsdecode(path)), self._settings)
+            yield from self._below(display_name(os.fsencode(given)), folder)
             return
-        self._refuse_compressed(given, path)
-        yield stat_entry(display_name(os.fsencode(given)), path)
+            return
+        entry = named_entry(display_name(os.fsencode(given)), path)
+        if container_kind(path):
+            yield from self._contents.entries(entry)
+        else:
+            yield entry
 
     def _below(self, name: str, folder: FolderSource | S3Source) -> Iterator[Entry]:
         prefix = name.rstrip("/")
         for entry in folder.entries():
             yield replace(entry, filename=f"{prefix}/{entry.filename}")
         self._notes += folder.notes
-
-    def _refused_if_compressed(self, rows: Iterable[tuple[str, Location]]) -> Iterator[tuple[str, str]]:
-        for given, place in rows:
-            self._refuse_compressed(given, os.fsencode(place.key))
-            yield display_name(os.fsencode(given)), place.text
-
-    def _refuse_compressed(self, given: str, path: bytes) -> None:
-        if is_video_or_archive(extension(path)):
-            raise NotImplementedError(
-                f"{self.name}: {given!r} is a video or an archive; they are not supported yet: unpack it"
-            )
 
     def _located(self, given: str) -> bytes:
         """The path of a row that is in no object store."""
@@ -146,8 +150,6 @@ def read_list_file(path: str | Path) -> list[str]:
     a file as a whole, commas included, is taken as a whole. Empty rows are skipped.
 
     Raises:
-        NotImplementedError: for a video or an archive.
-        OSError: if it cannot be read.
         ValueError: if the file names no path, or is not text.
     """
     kind = extension(os.fsencode(path))
@@ -155,9 +157,6 @@ def read_list_file(path: str | Path) -> list[str]:
         raise ValueError(f"{path} is an image, not a text file that lists some; give the folder that it is in")
     if kind == "json":
         raise ValueError(f"{path} is no list of files: give COCO as annotations, and the folder of its images here")
-    if is_video_or_archive(kind):
-        what = "videos and archives"
-        raise NotImplementedError(f"{path}: {what} are not supported yet; give a folder of images, or a list of files")
     if isinstance(path, str):
         place = location(path)
         data = object_store(place.server).get(place)

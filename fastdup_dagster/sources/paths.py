@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-IMAGE_EXTENSIONS = frozenset(
-    "jpg jpeg jfif jp2 tif tiff giff gif heif heic avif bmp png webp".split()  # noqa: SIM905
-)
-VIDEO_EXTENSIONS = frozenset("mp4 avi mov mkv m4v webm mpg".split())  # noqa: SIM905
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+from fastdup_dagster.formats import IMAGE_EXTENSIONS as IMAGE_EXTENSIONS
+from fastdup_dagster.formats import VIDEO_EXTENSIONS as VIDEO_EXTENSIONS
+
+_ARCHIVE_KINDS = {b".tar": "tar", b".tar.gz": "tgz", b".tgz": "tgz", b".zip": "zip"}
 
 
 def display_name(path: bytes) -> str:
@@ -59,6 +58,10 @@ def as_bytes(path: str | Path) -> bytes:
     return (os.path.realpath(head + up).rstrip(b"/") + tail) or b"/"
 
 
-def is_video_or_archive(kind: str) -> bool:
-    """Whether files of this extension, as `extension` gives it, hold images without being one."""
-    return kind in VIDEO_EXTENSIONS or f".{kind}" in ARCHIVE_SUFFIXES or kind == "gz"
+def container_kind(name: bytes) -> str | None:
+    """What a file of this name holds images as: tar, tgz, zip or video; None if it is no such file."""
+    lower = name.lower()
+    for suffix, kind in _ARCHIVE_KINDS.items():
+        if lower.endswith(suffix):
+            return kind
+    return "video" if extension(name) in VIDEO_EXTENSIONS else None

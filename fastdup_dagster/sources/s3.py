@@ -11,11 +11,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.base import Entry
-from fastdup_dagster.sources.folder import left_out_notes, refuse_without_images
-from fastdup_dagster.sources.locations import Location, joined, location
+from fastdup_dagster.sources.containers import Contents
+from fastdup_dagster.sources.folder import left_out_notes
+from fastdup_dagster.sources.locations import Location, joined, location, location_of
 from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
-from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, display_name, extension
+from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, container_kind, display_name, extension
 from fastdup_dagster.sources.remote_errors import (
     EndpointError,
     NoCredentialsError,
@@ -31,47 +33,80 @@ _ASKED_AT_ONCE = 16 * CONNECTIONS
 class S3Source:
     """All images below a prefix, in bytewise order of their keys, which is the order that S3 lists them in.
 
+    Without any, the images in its archives and videos, which are read by ranges.
+
     Args:
         root: `s3://bucket/prefix` or `minio://server/bucket/prefix`; the prefix is a folder.
+        settings: `tar_only` takes archives and videos alone; which frames of videos are taken. The defaults if None.
         extensions: extensions to take, without the dot.
 
     Raises:
         ValueError: if it is no such place.
     """
 
-    def __init__(self, root: str, extensions: frozenset[str] = IMAGE_EXTENSIONS) -> None:
+    def __init__(
+        self, root: str, settings: Settings | None = None, extensions: frozenset[str] = IMAGE_EXTENSIONS
+    ) -> None:
         self._root = location(root).folder
+        self._settings = settings or Settings()
         self._extensions = extensions
+        self._contents = Contents(self._settings)
         self._left_out: Counter[str] = Counter()
+        self._not_mixed: Counter[str] = Counter()
         self.name = self._root.text
 
     @property
     def notes(self) -> list[str]:
         """What was left out, by extension."""
-        return left_out_notes(self._left_out)
+        return left_out_notes(self._left_out, self._not_mixed) + self._contents.notes
 
     def entries(self) -> Iterator[Entry]:
-        """The images; one page of the listing is held at a time.
+        """The images, or what is in the archives and videos; of images, one page of the listing is held at a time.
 
         Raises:
-            NotImplementedError: if there is no image, but videos or archives, which may hold some.
             RemoteError: if the prefix cannot be listed, saying where and what to do.
         """
+        self._contents = Contents(self._settings)
+        for entry in self._files():
+            if container_kind(entry.uri.encode()):
+                yield from self._contents.entries(entry)
+            else:
+                yield entry
+
+    def _files(self) -> Iterator[Entry]:
+        """The objects that hold the entries: images, else archives and videos."""
         self._left_out.clear()
+        self._not_mixed.clear()
+        containers: list[Entry] = []
         found = False
+        for item in self._items():
+            name = _bytes(item["Key"].removeprefix(self._root.key))
+            if (kind := extension(name)) in self._extensions:
+                found = True
+                if not self._settings.tar_only:
+                    yield self._entry(name, item)
+                else:
+                    self._not_mixed[kind] += 1
+            elif not container_kind(name):
+                self._left_out[kind] += 1
+            elif found and not self._settings.tar_only:
+                self._not_mixed[kind] += 1
+            else:
+                containers.append(self._entry(name, item))
+        if found and not self._settings.tar_only:
+            self._not_mixed.update(extension(entry.uri.encode()) for entry in containers)
+            return
+        # What is inside of a.tar comes after what is inside of a.tar.gz: `/` is past `.`
+        yield from sorted(containers, key=lambda entry: _bytes(location_of(entry.uri).key) + b"/")
+
+    def _items(self) -> Iterator[Mapping[str, Any]]:
         for page in object_store(self._root.server).pages(self._root):
             for item in page.get("Contents", ()):
-                relative = item["Key"].removeprefix(self._root.key)
-                if relative.endswith("/") or not relative:  # what some tools put where a folder is
-                    continue
-                name = _bytes(relative)
-                if (kind := extension(name)) not in self._extensions:
-                    self._left_out[kind] += 1
-                    continue
-                found = True
-                yield _listed(display_name(name), Location(self._root.server, self._root.bucket, item["Key"]), item)
-        if not found:
-            refuse_without_images(self.name, self._left_out)
+                if item["Key"] != self._root.key and not item["Key"].endswith("/"):  # what some tools put for a folder
+                    yield item
+
+    def _entry(self, name: bytes, item: Mapping[str, Any]) -> Entry:
+        return _listed(display_name(name), Location(self._root.server, self._root.bucket, item["Key"]), item)
 
 
 def remote_entries(named: Iterable[tuple[str, str]]) -> Iterator[Entry]:
@@ -91,16 +126,19 @@ def remote_entries(named: Iterable[tuple[str, str]]) -> Iterator[Entry]:
             yield from pool.map(lambda pair: _asked(*pair), block)
 
 
-def sub_folders(root: str) -> list[str]:
-    """The names of the folders right below a prefix, sorted bytewise.
+def names_in(root: str) -> tuple[list[str], list[str]]:
+    """The names of the folders right below a prefix, and of the objects; sorted bytewise.
 
     Raises:
         RemoteError: if the prefix cannot be listed.
     """
     folder = location(root).folder
-    pages = object_store(folder.server).pages(folder, delimiter="/")
-    found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
-    return [prefix.removeprefix(folder.key).rstrip("/") for prefix in found]
+    folders: list[str] = []
+    objects: list[str] = []
+    for page in object_store(folder.server).pages(folder, delimiter="/"):
+        folders += [item["Prefix"].removeprefix(folder.key).rstrip("/") for item in page.get("CommonPrefixes", ())]
+        objects += [item["Key"].removeprefix(folder.key) for item in page.get("Contents", ())]
+    return folders, objects
 
 
 def holds_anything(root: str) -> bool:
@@ -110,24 +148,37 @@ def holds_anything(root: str) -> bool:
 
 
 def images_outside(root: str, places: Collection[str]) -> int:
-    """How many images lie below a prefix, but in none of the folders `places`, which are relative to it.
+    """How many images lie below a prefix, but in none of the places, which are relative to it.
 
+    Where the places are archives and videos, and there is no such image, the archives and videos beside them count.
     Folders that hold none of the places are listed whole, the places not at all.
     """
+    found = Counter(_kinds_outside(root, [PurePosixPath(place) for place in places]))
+    only_containers = all(container_kind(_bytes(place)) for place in places)
+    return found["image"] or (found["container"] if only_containers else 0)
+
+
+def _kinds_outside(root: str, places: Collection[PurePosixPath]) -> Iterator[str]:
     folder = location(root).folder
-    inside = [PurePosixPath(place) for place in places]
-    count = 0
     for page in object_store(folder.server).pages(folder, delimiter="/"):
-        count += sum(extension(_bytes(item["Key"])) in IMAGE_EXTENSIONS for item in page.get("Contents", ()))
+        for item in page.get("Contents", ()):
+            if PurePosixPath(name := item["Key"].removeprefix(folder.key)) not in places:
+                yield _kind(name)
         for item in page.get("CommonPrefixes", ()):
             name = item["Prefix"].removeprefix(folder.key).rstrip("/")
             below = str(joined(root, name))
-            deeper = [place.relative_to(name) for place in inside if place.is_relative_to(name)]
+            deeper = [place.relative_to(name) for place in places if place.is_relative_to(name)]
             if not deeper:
-                count += sum(1 for _ in S3Source(below).entries())
+                inside = object_store(folder.server).pages(location(below).folder)
+                yield from (_kind(item["Key"]) for page in inside for item in page.get("Contents", ()))
             elif PurePosixPath() not in deeper:
-                count += images_outside(below, [str(place) for place in deeper])
-    return count
+                yield from _kinds_outside(below, deeper)
+
+
+def _kind(name: str) -> str:
+    if extension(_bytes(name)) in IMAGE_EXTENSIONS:
+        return "image"
+    return "container" if container_kind(_bytes(name)) else "other"
 
 
 def _bytes(text: str) -> bytes:

@@ -38,7 +38,7 @@ def read_voc(folder: str | Path) -> LabelSet:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"annotations={str(folder)!r}: no such folder")
-    entries = list(FolderSource(root, frozenset({"xml"})).entries())
+    entries = list(FolderSource(root, extensions=frozenset({"xml"})).entries())
     if not entries:
         raise ValueError(f"annotations={str(folder)!r}: no XML file in this folder")
     beside = (root.absolute().parent / name for name in _IMAGE_FOLDERS)

@@ -28,6 +28,7 @@ from fastdup_dagster.images import (
 )
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.sources.parts import Part, part_of
 from fastdup_dagster.stages.reuse import ReusableRows
 
 Reader = Callable[[str], bytes]
@@ -41,8 +42,8 @@ DECODE_SIDE = 2 * WORKING_SIDE
 
 
 def decode_side(model: EmbeddingModel) -> int:
-    """The least side in pixels that a JPEG is decoded at: nobody gets it enlarged."""
-    return max(DECODE_SIDE, model.side)
+    """The least side in pixels that a JPEG is decoded at: nobody gets it enlarged; 0 for its full size."""
+    return 0 if model.crops else max(DECODE_SIDE, model.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,30 @@ def chunked(tasks: list[Task], most_bytes: int | None = None) -> Iterator[list[T
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def reading_runs(tasks: list[Task], most_bytes: int | None = None) -> Iterator[Iterator[list[Task]]]:
+    """Chunks in runs: those of one run must be worked on one after another, different runs may go side by side.
+
+    A run is one chunk, but for a video, whose frames are decoded from front to back by one worker at a time. Members of
+    an archive are read in the order in which they lie there.
+
+    Args:
+        tasks: all of a pass.
+        most_bytes: a chunk of whole files ends, too, where they come to so much.
+    """
+    parts: dict[str, list[tuple[Part, Task]]] = {}
+    for task in tasks:
+        if (part := part_of(task.uri)) is not None:
+            parts.setdefault(part.container, []).append((part, task))
+    others = tasks if not parts else [task for task in tasks if part_of(task.uri) is None]
+    yield from (iter([chunk]) for chunk in chunked(others, most_bytes))
+    for inside in parts.values():
+        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)])
+        if inside[0][0].kind == "video":
+            yield ordered
+        else:
+            yield from (iter([chunk]) for chunk in ordered)
 
 
 @dataclass
@@ -244,7 +269,8 @@ class DecodeWorker:
                 **measured,
             }
         if "embeddings" in tables:
-            square = self._model.square(working if self._model.side <= WORKING_SIDE else image.pixels)
+            whole = self._model.crops or self._model.side > WORKING_SIDE
+            square = self._model.square(image.pixels if whole else working)
             batch.add(square, task.position, {"content_hash": digest, "model": self._model.id})
 
     def _embed(self, batch: _Batch, result: ChunkRows) -> None:

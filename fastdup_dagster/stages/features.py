@@ -23,12 +23,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fastdup_dagster.images import opencv_alone
+from fastdup_dagster.images import Margins, opencv_alone
 from fastdup_dagster.memory import frugal_memory, trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, chunked, decode_side
+from fastdup_dagster.sources.part_reading import keeping_open
+from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, decode_side, reading_runs
 from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
@@ -182,7 +183,7 @@ def compute_features(
     try:
         with remote_reader(tasks, settings.threads, copies or {}) as (read, most_bytes):
             worker = DecodeWorker(settings, model, known, read)
-            counts = _run(tasks, chunked(tasks, most_bytes), worker, plans, settings.threads, progress)
+            counts = _run(tasks, reading_runs(tasks, most_bytes), worker, plans, settings.threads, progress)
     finally:
         for plan in plans.values():
             plan.flush()
@@ -211,8 +212,8 @@ def compute_features(
 
 def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     """What decides a row besides the image itself: 32 hex digits."""
-    names = ["max_pixels", "augmentation_horiz", "augmentation_vert", "augmentation_additive_margin"]
-    made_by = [str(decode_side(model))]
+    names = ["max_pixels"]
+    made_by = [str(decode_side(model)), repr(Margins.of(settings))]
     if table == "img_stats":
         names += ["run_stats", "run_advanced_stats"]
     else:
@@ -261,25 +262,32 @@ class _Counts:
 
 def _run(
     tasks: list[Task],
-    chunks: Iterator[list[Task]],
+    runs: Iterator[Iterator[list[Task]]],
     worker: DecodeWorker,
     plans: dict[str, _TablePlan],
     threads: int,
     progress: Progress | None,
 ) -> _Counts:
-    """Keeps every worker busy with at most two chunks each in flight; results are taken in order."""
+    """Keeps every worker busy with at most two chunks each in flight; results are taken in order.
+
+    Of a run of chunks that only one worker can read at a time, the next is begun when the one before it is done.
+    """
     counts = _Counts()
     done = 0
     started = flushed = time.monotonic()
-    with opencv_alone(), ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        running: deque[Future[ChunkRows]] = deque(
-            pool.submit(worker, chunk) for chunk in itertools.islice(chunks, 2 * threads)
-        )
+    running: deque[_Begun] = deque()
+    with (
+        opencv_alone(),
+        keeping_open(2 * threads),
+        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
+    ):
+        for _ in range(2 * threads):
+            running.extend(_begin(runs, worker, pool))
         try:
             while running:
-                result = running.popleft().result()
-                for chunk in itertools.islice(chunks, 1):
-                    running.append(pool.submit(worker, chunk))
+                future, run = running.popleft()
+                result = future.result()
+                running.extend(_begin(itertools.chain([run], runs), worker, pool))
                 _record(result, plans, counts)
                 done += result.size
                 now = time.monotonic()
@@ -295,6 +303,17 @@ def _run(
             raise
     _share(plans)
     return counts
+
+
+_Begun = tuple[Future[ChunkRows], Iterator[list[Task]]]
+
+
+def _begin(runs: Iterable[Iterator[list[Task]]], worker: DecodeWorker, pool: ThreadPoolExecutor) -> Iterator[_Begun]:
+    """Hands the next chunk of the first run that has one to a worker."""
+    for run in runs:
+        for chunk in itertools.islice(run, 1):
+            yield pool.submit(worker, chunk), run
+            return
 
 
 def _share(plans: dict[str, _TablePlan]) -> None:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
 import polars as pl
 
 from fastdup_dagster.schemas import IMAGE_MANIFEST
-from fastdup_dagster.settings import Settings, parse_box
+from fastdup_dagster.settings import Settings, is_detector, parse_box
 from fastdup_dagster.sources import IMAGE_EXTENSIONS, Entry, NothingFoundError, Source
 from fastdup_dagster.storage import table_digest
 
-MANIFEST_SETTINGS = ("find_regex", "min_file_size", "num_images", "min_offset", "max_offset", "bounding_box")
+FindBoxes = Callable[[pl.DataFrame], pl.DataFrame]
+
+MANIFEST_SETTINGS = (
+    "find_regex",
+    "min_file_size",
+    "num_images",
+    "min_offset",
+    "max_offset",
+    "bounding_box",
+    "tar_only",
+    "video_frames",
+    "video_rate",
+    "scene_threshold",
+)
 _BLOCK = 65_536
 
 
@@ -32,8 +45,17 @@ class Listing:
     notes: list[str]
 
 
-def list_images(source: Source, settings: Settings, split: str | None = None) -> Listing:
+def list_images(
+    source: Source, settings: Settings, split: str | None = None, find_boxes: FindBoxes | None = None
+) -> Listing:
     """Lists a source; ids are positions in the FULL listing, so that slices of it concatenate.
+
+    Args:
+        source: what is listed.
+        settings: what is selected, and a `bounding_box` for all images.
+        split: name of the part of a data set that it is.
+        find_boxes: makes the listing of what a detector finds in the images, see `detections.crops_of`; its ids count
+            what was found.
 
     Raises:
         NothingFoundError: if there is nothing to list, saying where and for which extensions it looked.
@@ -42,7 +64,8 @@ def list_images(source: Source, settings: Settings, split: str | None = None) ->
     frame, notes = sliced(whole.frame, settings)
     if frame.is_empty():
         raise NothingFoundError(nothing_left(f"{len(whole.frame)} images in {source.name}", settings))
-    return Listing(boxed(frame, settings), whole.notes + notes)
+    made = boxed(frame, settings) if find_boxes is None else IMAGE_MANIFEST.frame(find_boxes(frame))
+    return Listing(made, whole.notes + notes)
 
 
 def list_all(source: Source, settings: Settings, split: str | None = None) -> Listing:
@@ -79,8 +102,8 @@ def nothing_left(of: str, settings: Settings) -> str:
 
 
 def boxed(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    """Every row turned into a crop of its image, if the settings have a `bounding_box`."""
-    if settings.bounding_box is None:
+    """Every row turned into a crop of its image, if the settings give the box; a detector finds its boxes later."""
+    if settings.bounding_box is None or is_detector(settings.bounding_box):
         return frame
     box = parse_box(settings.bounding_box)
     return frame.with_columns(
@@ -100,6 +123,28 @@ def manifest_version(frame: pl.DataFrame) -> str:
     return table_digest(IMAGE_MANIFEST, frame, without=frozenset({"uri"}))
 
 
+def version_with_names(digest: str, frame: pl.DataFrame) -> str:
+    """Version of a table whose ids lead to the names and labels of a listing: its digest, and the listing's.
+
+    Pages show names beside what such a table holds, so a renamed file makes them stale; a touched one does not.
+    """
+    listing = table_digest(IMAGE_MANIFEST, frame)
+    return hashlib.blake2b(f"{digest} {listing}".encode(), digest_size=16).hexdigest()
+
+
+def listing_changes(before: pl.DataFrame, after: pl.DataFrame) -> str:
+    """How one listing of a partition differs from another, in words: `2 added, 1 removed, 5 changed`."""
+    same = ["instance_id"]
+    added = after.join(before, on=same, how="anti").height
+    removed = before.join(after, on=same, how="anti").height
+    token = [*same, "uri", "file_size", "mtime", "etag", "error_code"]
+    changed = after.height - added - after.join(before, on=token, how="semi", nulls_equal=True).height
+    counts = {"added": added, "removed": removed, "changed": changed}
+    return (
+        ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "other columns, or another order"
+    )
+
+
 def _selected(entries: Iterable[Entry], settings: Settings, notes: list[str]) -> Iterable[Entry]:
     pattern = re.compile(settings.find_regex)
     unmatched = small = 0
@@ -117,7 +162,7 @@ def _selected(entries: Iterable[Entry], settings: Settings, notes: list[str]) ->
 
 
 def entries_frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.DataFrame:
-    """The table `image_manifest` of entries and their ids, each a whole image."""
+    """The table `image_manifest` of entries and their ids, each a whole image, member or frame."""
     columns = {
         field.name: [getattr(entry, field.name) for _, entry in indexed]
         for field in fields(Entry)
@@ -130,12 +175,17 @@ def entries_frame(indexed: list[tuple[int, Entry]], split: str | None) -> pl.Dat
             "mtime": pl.Series([entry.mtime_ns for _, entry in indexed], dtype=pl.Int64),
             **columns,
         },
-        schema_overrides={"error_code": pl.String, "error": pl.String, "etag": pl.String, "file_size": pl.Int64},
+        schema_overrides={
+            "error_code": pl.String,
+            "error": pl.String,
+            "file_size": pl.Int64,
+            "etag": pl.String,
+            "timestamp": pl.Float64,
+        },
     )
     return IMAGE_MANIFEST.frame(
         frame.with_columns(
             pl.lit(split, dtype=pl.String).alias("split"),
-            pl.lit("image").alias("media"),
             pl.from_epoch("mtime", time_unit="ns").dt.replace_time_zone("UTC"),
         )
     )

@@ -23,7 +23,16 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import Entry, NothingFoundError, display_name, is_remote
 from fastdup_dagster.sources.locations import place_in, uri_in
 from fastdup_dagster.sources.paths import as_bytes
-from fastdup_dagster.stages.image_manifest import boxed, entries_frame, instance_id, list_all, nothing_left, sliced
+from fastdup_dagster.stages.detections import FOUND_COLUMNS
+from fastdup_dagster.stages.image_manifest import (
+    FindBoxes,
+    boxed,
+    entries_frame,
+    instance_id,
+    list_all,
+    nothing_left,
+    sliced,
+)
 from fastdup_dagster.stages.named_source import NamedSource
 
 _SHOWN = 5
@@ -51,7 +60,11 @@ class Instances:
 
 
 def instances(
-    source: NamedSource, settings: Settings, annotations: Annotations | None, subset: Sequence[str] | None
+    source: NamedSource,
+    settings: Settings,
+    annotations: Annotations | None,
+    subset: Sequence[str] | None,
+    find_boxes: FindBoxes | None = None,
 ) -> Instances:
     """Lists the source and joins it with the annotations.
 
@@ -60,6 +73,7 @@ def instances(
         settings: what is selected, and a `bounding_box` for all images.
         annotations: what the user knows, None if nothing.
         subset: names of the files to take, None for all.
+        find_boxes: makes the listing of what a detector finds in the images, see `detections.crops_of`.
 
     Raises:
         NothingFoundError: if nothing is listed, or nothing is left of it.
@@ -72,6 +86,8 @@ def instances(
     notes = listing.notes + notes
     warned = [note for note in listing.notes if _MIXED in note]
     if annotations is None:
+        if find_boxes is not None:
+            return Instances(*_found(find_boxes(files), None), notes, warned)
         return Instances(boxed(files, settings), unannotated(files["index"]), notes, warned)
     rows = [source.resolve(name) for name in annotations.filenames]
     if annotations.boxes is None:
@@ -81,7 +97,10 @@ def instances(
             raise ValueError(f"annotations: several rows for one image: {names}")
         placed = files.select("index", "filename").join(table, on="filename", how="left", maintain_order="left")
         made = _annotated(files, placed["row"], annotations)
-        made = Instances(boxed(made.manifest, settings), made.annotations, notes)
+        if find_boxes is not None:
+            made = Instances(*_found(find_boxes(made.manifest), made.annotations), notes)
+        else:
+            made = Instances(boxed(made.manifest, settings), made.annotations, notes)
     else:
         made = _crops(listing.frame, files, rows, annotations, notes)
     taken = set(files["filename"])
@@ -193,6 +212,25 @@ def _crops(
     made = _annotated(both, both["row"], annotations)
     is_instance = both["row"].is_not_null() & both["box"].is_not_null()
     return Instances(made.manifest, made.annotations.with_columns(is_annotated=is_instance), notes)
+
+
+def _found(listing: pl.DataFrame, annotated: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Manifest and annotations of what a detector found: those of the image that each box is in, then its own.
+
+    Args:
+        listing: see `detections.crops_of`.
+        annotated: the table `annotations` of the images; None if there are none.
+    """
+    crop = pl.col("media") == "crop"
+    if annotated is None:
+        joined, theirs = listing.with_columns(crop.alias("is_annotated")), []
+    else:
+        theirs = [name for name in annotated.columns if name not in (*ANNOTATIONS.names, *FOUND_COLUMNS)]
+        images = annotated.select(pl.col("index").alias("image"), "is_annotated", *(pl.col(n) for n in theirs))
+        ours = listing.select("index", "image", "media", *FOUND_COLUMNS)
+        joined = ours.join(images, on="image", how="left", maintain_order="left")
+        joined = joined.with_columns((crop & pl.col("is_annotated").fill_null(False)).alias("is_annotated"))
+    return IMAGE_MANIFEST.frame(listing), ANNOTATIONS.frame(joined, [*theirs, *FOUND_COLUMNS])
 
 
 def _failed(frame: pl.DataFrame, reasons: pl.Series | pl.Expr, code: pl.Expr) -> pl.DataFrame:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import OwnFiles
-from fastdup_dagster.sources import Entry, Source, display_name, local_path
-from fastdup_dagster.sources.folder import stat_entry
-from fastdup_dagster.sources.locations import is_remote, joined, place_in, place_of
-from fastdup_dagster.sources.paths import as_bytes
+from fastdup_dagster.sources import Entry, Source, container_of, display_name, local_path, path_of
+from fastdup_dagster.sources.folder import named_entry
+from fastdup_dagster.sources.locations import is_remote, joined, place_in
+from fastdup_dagster.sources.paths import as_bytes, container_kind
 from fastdup_dagster.sources.s3 import remote_entries
 
 
@@ -47,7 +47,8 @@ class NamedSource:
         files = [path for path in paths if not path.is_dir()]
         self._listed = [as_bytes(folder).rstrip(b"/") + b"/" for folder in folders]
         self._named = {as_bytes(path) for path in files}
-        self._bases = list(dict.fromkeys([base, *folders, *prefixes, *_common_folder(files), *also]))
+        opened = [path for path in files if container_kind(os.fsencode(path))]
+        self._bases = list(dict.fromkeys([base, *folders, *prefixes, *_common_folder(files), *opened, *also]))
         self._alone = {path.name: as_bytes(path) for path in files}
         for name in {name for name, times in Counter(path.name for path in files).items() if times > 1}:
             del self._alone[name]
@@ -77,7 +78,7 @@ class NamedSource:
         self._left_out = 0
         self.missing.clear()
         for entry in self._source.entries():
-            if not is_remote(entry.uri) and self._is_result(local_path(entry.uri)):
+            if not is_remote(entry.uri) and self._is_result(local_path(container_of(entry.uri))):
                 self._left_out += 1
             else:
                 yield self._noted(entry)
@@ -127,7 +128,7 @@ class NamedSource:
         folders = [base for base in self._bases if isinstance(base, Path)]
         possible = [(spelling, base) for spelling in spellings(name) for base in [*folders, Path.cwd()]]
         spelling, base = next((p for p in possible if os.path.exists(p[1] / p[0])), possible[0])  # noqa: PTH110 any bytes
-        return stat_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
+        return named_entry(display_name(os.fsencode(os.path.normpath(spelling))), as_bytes(base / spelling))
 
     def _is_result(self, path: bytes) -> bool:
         if path in self._named or not path.startswith(tuple(self._listed)):
@@ -144,7 +145,7 @@ class NamedSource:
         return self._work_dir is not None and (os.path.realpath(folder) + b"/").startswith(self._work_dir)
 
     def _noted(self, entry: Entry) -> Entry:
-        self._by_path.setdefault(place_of(entry.uri), entry.filename)
+        self._by_path.setdefault(path_of(entry.uri), entry.filename)
         self._names.add(entry.filename)
         return entry
 

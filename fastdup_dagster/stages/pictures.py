@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, data_uri, link, visible
 
 THUMBNAIL_MAX_SIDE = 320
@@ -47,7 +48,7 @@ class Picture:
 
     `box` is the part that the instance is (x, y, width, height or four corners; None for all of the image). Where `src`
     shows the whole image with that part outlined, `crop_src` shows the part alone. `extra` are a caller's own facts,
-    `given` is the file as the caller's tables spell it.
+    `given` is the file as the caller's tables spell it, `timestamp` the seconds from the first frame of a video.
     """
 
     index: int
@@ -65,6 +66,15 @@ class Picture:
     outline: Outline | None = None
     extra: tuple[tuple[str, object], ...] = ()
     given: str | None = None
+    timestamp: float | None = None
+
+    @property
+    def title(self) -> str:
+        """The name for people; of a frame of a video, with its time in minutes and seconds."""
+        if self.timestamp is None:
+            return visible(self.name)
+        minutes, seconds = divmod(round(self.timestamp, 2), 60)
+        return f"{visible(self.name)} at {minutes:.0f}:{seconds:05.2f}"
 
     @property
     def inlined(self) -> bool:
@@ -79,7 +89,7 @@ class Picture:
     @property
     def alt(self) -> str:
         """Alternative text: the file's name and size."""
-        return f"{visible(self.name)}, {self.size} pixels" if self.width is not None else visible(self.name)
+        return f"{self.title}, {self.size} pixels" if self.width is not None else self.title
 
 
 def pictures_of(manifest: pl.DataFrame, img_stats: pl.DataFrame, indices: Iterable[int]) -> dict[int, Picture]:
@@ -96,7 +106,7 @@ def pictures_of(manifest: pl.DataFrame, img_stats: pl.DataFrame, indices: Iterab
     wanted = sorted(set(indices))
     rows = (
         manifest.join(pl.DataFrame({"index": wanted}, schema={"index": pl.Int64}), on="index", how="semi")
-        .select("index", "filename", "uri", "split", "label", "file_size", "box", "error_code", "error")
+        .select("index", "filename", "uri", "split", "label", "file_size", "box", "timestamp", "error_code", "error")
         .join(img_stats.select("index", "img_w", "img_h"), on="index", how="left")
     )
     found = {row["index"]: _picture(row) for row in rows.iter_rows(named=True)}
@@ -105,7 +115,7 @@ def pictures_of(manifest: pl.DataFrame, img_stats: pl.DataFrame, indices: Iterab
 
 def _picture(row: Mapping[str, object]) -> Picture:
     code, error = row["error_code"], row["error"]
-    fields = {"name": "filename", "uri": "uri", "split": "split", "label": "label", "file_size": "file_size"}
+    fields = {"name": "filename", **{name: name for name in ("uri", "split", "label", "file_size", "timestamp")}}
     values: dict[str, object] = {name: row[column] for name, column in fields.items()}
     values |= {"index": row["index"], "width": row["img_w"], "height": row["img_h"]}
     box = row["box"]
@@ -165,6 +175,13 @@ def read_image(uri: str, box: Sequence[float] | None = None) -> NDArray[np.uint8
     return images.read_image(uri, box)
 
 
+def bytes_of(uri: str) -> bytes:
+    """`images.read_bytes`, imported when it is needed."""
+    from fastdup_dagster import images
+
+    return images.read_bytes(uri)
+
+
 def _crop_jpeg(picture: Picture, max_side: int) -> bytes:
     part = read_image(picture.uri, picture.box)
     height, width = part.shape[:2]
@@ -189,5 +206,5 @@ def _with_thumbnails(
             return replace(picture, reason=f"{code if isinstance(code, str) else type(error).__name__}: {error}")
         return replace(picture, src=store(picture, jpeg))
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with keeping_open(threads), ThreadPoolExecutor(max(1, threads)) as pool:
         return {picture.index: picture for picture in pool.map(make, pictures)}

@@ -15,6 +15,7 @@ from types import MappingProxyType, TracebackType
 from fastdup_dagster.images import read_bytes
 from fastdup_dagster.sources.locations import is_remote
 from fastdup_dagster.sources.object_store import CONNECTIONS
+from fastdup_dagster.sources.parts import moved, part_of
 from fastdup_dagster.stages.decode_worker import Reader, Task
 
 # Read or being read, and not yet taken by a worker: what the memory of a remote pass grows by.
@@ -111,15 +112,18 @@ def remote_reader(
     Args:
         tasks: of the pass, in order.
         threads: that decode.
-        copies: URIs to read in place of others.
+        copies: URIs of files to read in place of others, and of the containers of parts.
     """
     if copies:
-        yield (lambda uri: read_bytes(copies.get(uri, uri))), None
+        yield (lambda uri: read_bytes(moved(uri, copies))), None
         return
-    if not any(is_remote(task.uri) for task in tasks):
+    # Parts of archives and videos have readers of their own, which go through them block by block.
+    if not any(is_remote(task.uri) and part_of(task.uri) is None for task in tasks):
         yield read_bytes, None
         return
-    files: Iterable[tuple[str, int | None]] = ((task.uri, task.file_size) for task in tasks if is_remote(task.uri))
+    files: Iterable[tuple[str, int | None]] = (
+        (task.uri, task.file_size) for task in tasks if is_remote(task.uri) and part_of(task.uri) is None
+    )
     if any(task.box for task in tasks):  # crops: a file has several tasks
         files = dict.fromkeys(files)
     with ReadAhead(files) as ahead:

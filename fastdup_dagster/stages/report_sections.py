@@ -270,12 +270,12 @@ def charts(tables: Mapping[str, SplitTables], settings: Settings) -> list[Chart]
 
 
 def setting_rows(settings: Settings) -> list[SettingRow]:
-    """Every setting with its value, changed ones first; nested limits as `limits.name`."""
+    """Every setting with its value, changed ones first; nested ones as `limits.name`."""
     rows = []
-    for owner, prefix in ((settings, ""), (settings.limits, "limits.")):
+    for owner, prefix in ((settings, ""), (settings.limits, "limits."), (settings.captions, "captions.")):
         for name, info in type(owner).model_fields.items():
             value = getattr(owner, name)
-            if name != "limits":
+            if name not in ("limits", "captions"):
                 changed = value != info.get_default(call_default_factory=True)
                 rows.append(SettingRow(prefix + name, value, changed, info.description or ""))
     return sorted(rows, key=lambda row: not row.changed)

@@ -1,4 +1,4 @@
-"""What `save_artifacts` leaves beside a gallery: its rows as CSV, and its images as they are."""
+"""What `save_artifacts` leaves beside a gallery: its rows as CSV, its images as they are, frames of videos as PNG."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+import cv2
 import pandas as pd
 
-from fastdup_dagster.images import ImageError, read_bytes
+from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.stages.pages import IMAGE_FOLDER
-from fastdup_dagster.stages.pictures import Picture
+from fastdup_dagster.stages.pictures import Picture, bytes_of, read_image
 
 _NAME_BYTES = 150
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -56,9 +57,15 @@ def _copy(picture: Picture, folder: Path) -> str:
     stem, dot, end = base.rpartition(".")
     stem, end = (stem, f".{end}") if dot and len(end) <= 10 else (base, "")
     short = stem.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
-    name = f"{picture.index}_{short}{end}"
+    part = part_of(picture.uri)
+    is_frame = part is not None and part.kind == "video"
+    name = f"{picture.index}_{short}{'.png' if is_frame else end}"
+    target = folder / IMAGE_FOLDER / name
     try:
-        (folder / IMAGE_FOLDER / name).write_bytes(read_bytes(picture.uri))
-    except (ImageError, OSError, ValueError):
+        if is_frame:
+            target.write_bytes(bytes(cv2.imencode(".png", read_image(picture.uri)[:, :, ::-1])[1]))
+        else:
+            target.write_bytes(bytes_of(picture.uri))
+    except (OSError, ValueError):
         return ""
     return f"{IMAGE_FOLDER}/{name}"

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from fastdup_dagster.checks import finite, flag, whole
-from fastdup_dagster.sources.locations import is_remote, place_of
+from fastdup_dagster.sources.locations import is_remote
+from fastdup_dagster.sources.parts import path_of
 from fastdup_dagster.stages.pictures import Picture
 
 Lookup = Callable[[Picture], Any]
@@ -120,7 +121,7 @@ def file_of(picture: Picture) -> str:
     if picture.given is not None:
         return picture.given
     known = picture.uri.startswith("file:") or is_remote(picture.uri)
-    return os.fsdecode(place_of(picture.uri)) if known else picture.uri
+    return os.fsdecode(path_of(picture.uri)) if known else picture.uri
 
 
 def page_path(save_path: object, default_folder: Path, name: str) -> Path:

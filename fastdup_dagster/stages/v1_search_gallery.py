@@ -14,8 +14,10 @@ import polars as pl
 
 from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import record_page
-from fastdup_dagster.sources.locations import is_remote, location, place_of, uri_in
-from fastdup_dagster.sources.paths import as_bytes, to_uri
+from fastdup_dagster.sources.containers import uri_of
+from fastdup_dagster.sources.locations import is_remote, location, uri_in
+from fastdup_dagster.sources.parts import path_of
+from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.v1_gallery import GalleryRequest, labels_of, relabelled, write_gallery
 from fastdup_dagster.stages.v1_gallery_options import GalleryOptions, gallery_options, page_path, parse_slice
@@ -134,7 +136,7 @@ def _named(frame: pd.DataFrame, work_dir: str | Path | None) -> pd.DataFrame:
         if value not in uris:
             raise ValueError(f"df holds {value!r}: no such id in work_dir={str(work_dir)!r}")
         uri = uris[value]
-        return os.fsdecode(place_of(uri)) if is_remote(uri) else uri
+        return os.fsdecode(path_of(uri)) if is_remote(uri) else uri
 
     return frame.assign(**{column: frame[column].map(name) for column in _COLUMNS[:2]})
 
@@ -164,7 +166,7 @@ def _uri(name: str, roots: Sequence[str | Path]) -> str:
     places = (*local, Path.cwd())
     candidates = [os.fsencode(root / spelling) for spelling in spellings(name) for root in places]
     found = next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110 bytes
-    return to_uri(as_bytes(os.fsdecode(found)))
+    return uri_of(as_bytes(os.fsdecode(found)))
 
 
 def _roots(input_dir: Any) -> list[str | Path]:

@@ -21,13 +21,14 @@ from fastdup_dagster.assets import expectations, features, galleries
 from fastdup_dagster.assets.expectations import CHECKS
 from fastdup_dagster.assets.gates import gate
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
+from fastdup_dagster.resources import datasets as listings
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import EMBEDDINGS
 from fastdup_dagster.settings import settings_from
-from fastdup_dagster.stages import components, image_manifest, knn_graph, outliers, similarity, split_leakage
+from fastdup_dagster.stages import components, knn_graph, outliers, similarity, split_leakage
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.storage import StagedTable
 
@@ -87,10 +88,10 @@ def shifted(column: str) -> Change:
 NAN = float("nan")
 
 DEFECTS = [
-    Defect("image_manifest.unique_ids", image_manifest, "list_images", repeat),
-    Defect("image_manifest.unique_ids", image_manifest, "list_images", first("filename", "photo-0001.jpg")),
-    Defect("image_manifest.unique_ids", image_manifest, "list_images", first("instance_id", None)),
-    Defect("image_manifest.known_error_codes", image_manifest, "list_images", first("error_code", "OUCH")),
+    Defect("image_manifest.unique_ids", listings, "list_split", repeat),
+    Defect("image_manifest.unique_ids", listings, "list_split", first("filename", "photo-0001.jpg")),
+    Defect("image_manifest.unique_ids", listings, "list_split", first("instance_id", None)),
+    Defect("image_manifest.known_error_codes", listings, "list_split", first("error_code", "OUCH")),
     Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: f[1:]),
     Defect("knn_graph.edge_count", knn_graph, "knn_graph", lambda f: pl.concat([f[1:], f[-1:]])),
     Defect("knn_graph.no_self_edges", knn_graph, "knn_graph", first("to", 0)),

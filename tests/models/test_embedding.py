@@ -231,7 +231,11 @@ def test_an_unknown_provider_is_answered_with_the_known_ones(make_model: MakeMod
 
 
 @pytest.mark.parametrize(
-    ("provider", "remedy"), [("openvino", "fastdup-dagster[openvino]"), ("cuda", "onnxruntime-gpu")]
+    ("provider", "remedy"),
+    [
+        ("openvino", "pip uninstall -y onnxruntime && pip install onnxruntime-openvino"),
+        ("cuda", "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"),
+    ],
 )
 def test_a_provider_that_is_not_installed_is_answered_with_the_remedy(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, provider: str, remedy: str

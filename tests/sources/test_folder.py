@@ -258,10 +258,15 @@ def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> N
         list_images(open_source(tmp_path), Settings())
 
 
-def test_a_folder_of_videos_and_archives_alone_is_not_supported_yet(tmp_path: Path) -> None:
+def test_a_folder_of_broken_videos_and_archives_alone_has_a_row_for_each(tmp_path: Path) -> None:
     write(tmp_path, "a.txt", "b.zip", "c.mp4", "d.tar.gz")
-    with pytest.raises(NotImplementedError, match=r"holds no image, but 1 \.gz, 1 \.mp4, 1 \.zip"):
-        list_images(open_source(tmp_path), Settings())
+    listing = list_images(open_source(tmp_path), Settings())
+    assert listing.frame.select("filename", "media", "error_code").rows() == [
+        ("b.zip", "member", "READ_ERROR"),
+        ("c.mp4", "frame", "CORRUPT_IMAGE"),
+        ("d.tar.gz", "member", "READ_ERROR"),
+    ]
+    assert "not images by their names, left out: 1 .txt" in listing.notes
 
 
 def test_folders_that_all_link_to_one_another_are_listed_in_no_time_and_in_one_order(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastdup_dagster.sources import path_of
 from fastdup_dagster.sources.locations import (
     Location,
     is_remote,
@@ -15,7 +16,6 @@ from fastdup_dagster.sources.locations import (
     location,
     location_of,
     place_in,
-    place_of,
     uri_in,
 )
 
@@ -33,7 +33,7 @@ def test_every_key_survives_in_a_uri_and_as_people_write_it(key: str, server: st
 @given(KEYS)
 def test_a_place_has_one_spelling(key: str) -> None:
     base = "s3://some-bucket/folder"
-    assert place_in(base, key) == place_of(uri_in(base, key)) if not is_remote(key) else True
+    assert place_in(base, key) == path_of(uri_in(base, key)) if not is_remote(key) else True
 
 
 def test_a_name_below_a_prefix_may_be_a_place_of_its_own() -> None:

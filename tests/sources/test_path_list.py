@@ -104,21 +104,14 @@ def test_an_image_given_as_a_list_file_is_refused(tmp_path: Path, content: bytes
         open_source(tmp_path / "a.PNG")
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.tar.gz", "a.zip"])
-def test_inputs_of_other_kinds_are_refused_as_not_supported_yet(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("train: images/train\n")
-    with pytest.raises(NotImplementedError, match=rf"{name}: .* are not supported yet"):
-        open_source(tmp_path / name)
-
-
 def test_coco_is_no_list_of_files_and_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "instances.json").write_text("{}")
     with pytest.raises(ValueError, match=r"instances\.json is no list of files: give COCO as annotations"):
         open_source(tmp_path / "instances.json")
 
 
-@pytest.mark.parametrize("row", ["https://example.com/a.jpg", "s3://bucket/c.mp4", "b/c.mp4", "d.tgz"])
-def test_a_row_that_is_no_local_image_is_refused_by_name(tmp_path: Path, row: str) -> None:
+@pytest.mark.parametrize("row", ["https://example.com/a.jpg", "gs://bucket/a.jpg"])
+def test_a_row_of_another_scheme_is_refused_by_name(tmp_path: Path, row: str) -> None:
     (tmp_path / "list.txt").write_text(f"a.jpg\n{row}\n")
     for source in (open_source(tmp_path / "list.txt"), open_source([row])):
         with pytest.raises(NotImplementedError, match=re.escape(repr(row))):

@@ -226,11 +226,6 @@ def test_set_fastdup_kwargs_fills_in_and_refuses() -> None:
         Fastdup.set_fastdup_kwargs({"treshold": 0.5})
 
 
-def test_captions_say_what_is_missing(finished: Fastdup) -> None:
-    with pytest.raises(NotImplementedError, match="blip"):
-        finished.caption("blip")
-
-
 def test_a_bucket_is_asked_for_one_object(s3_server: Any) -> None:
     bucket = s3_server.bucket(**{"cats/1.jpg": b"x"})
     answers = {

@@ -149,6 +149,13 @@ def names_in(html: str) -> list[str]:
     return [Path(name).name for name in re.findall(r"(?:photo|copy)-[\w]+\.jpg", html)]
 
 
+def captioned(fd: Fastdup, **arguments: Any) -> pd.DataFrame:
+    return fd.caption(**{"model_name": "tags", "subset": [1, 2], **arguments})
+
+
+TINY = Path(__file__).parents[1] / "models" / "captioning" / "fixtures"
+AGES = ["0-2", "3-9", "10-19", "20-29", "30-39", "more than 70"]
+
 TABLE: list[Row] = [
     ("num_instances", "valid_only", lambda fd, _: (fd.num_instances(), fd.num_instances(False)) == (12, 16),
         lambda fd, _: fd.num_instances(valid_only="zz"), "valid_only='zz'"),
@@ -171,6 +178,8 @@ TABLE: list[Row] = [
         lambda fd, _: fd.feature_vector(fd[1]["filename"], d=77), "d=77"),
     ("feature_vector", "model_path", lambda fd, _: fd.feature_vector(fd[1]["filename"], model_path=None)[0].any(),
         lambda fd, _: fd.feature_vector(fd[1]["filename"], model_path="nope.onnx"), "nope.onnx"),
+    ("feature_vector", "model_path", lambda fd, _: fd.feature_vector(fd[1]["filename"], model_path=None)[0].any(),
+        lambda fd, _: fd.feature_vector(fd[1]["filename"], model_path="dinov2s"), "models pull dinov2s"),
     ("feature_vectors", "img_path", lambda fd, _: len(fd.feature_vectors(fd.input_dir)[1]) == 14,
         lambda fd, _: fd.feature_vectors(5), "img_path=5"),
     ("feature_vectors", "d", lambda fd, _: fd.feature_vectors([fd[1]["filename"]], d=960)[0].shape == (1, 960),
@@ -183,6 +192,13 @@ TABLE: list[Row] = [
     ("init_search", "d", lambda fd, _: len(searched(fd, d=576)) == 4, lambda fd, _: fd.init_search(1, d=77), "d=77"),
     ("init_search", "model_path", lambda fd, _: len(searched(fd, model_path=None)) == 4,
         lambda fd, _: fd.init_search(1, model_path="nope.onnx"), "nope.onnx"),
+    ("init_search", "model_path", lambda fd, _: len(searched(fd, model_path=None)) == 4,
+        lambda fd, _: fd.init_search(1, model_path="dinov2s"), "gives vectors of width 384"),
+    ("set_fastdup_kwargs", "input_kwargs", lambda fd, _: fd.set_fastdup_kwargs({"model_path": "clip"})["d"] is None,
+        lambda fd, _: fd.set_fastdup_kwargs({"model_path": "clip", "d": 576}), "gives vectors of width 512"),
+    ("set_fastdup_kwargs", "input_kwargs",
+        lambda fd, _: fd.set_fastdup_kwargs({"bounding_box": "face"})["bounding_box"] == "face",
+        lambda fd, _: fd.set_fastdup_kwargs({"bounding_box": "faces"}), "faces"),
     ("init_search", "verbose", lambda fd, _: fd.init_search(1, verbose=True) == 0,
         lambda fd, _: fd.init_search(1, verbose="loud"), "verbose='loud'"),
     ("init_search", "license", lambda fd, _: fd.init_search(1, license="key") == 0,
@@ -230,6 +246,24 @@ TABLE: list[Row] = [
         lambda fd, p: fd.fastdup_convert_to_relpath(fd.export_v1(p / "x"), fd.input_dir) is None
         and "\n1,copy-a.jpg" in (p / "x" / "atrain_features.dat.csv").read_text(),
         lambda fd, p: fd.fastdup_convert_to_relpath(p, 6), "input_dir=6"),
+    ("caption", "model_name", lambda fd, _: captioned(fd, model_name=TINY / "age")["caption"].isin(AGES).all(),
+        lambda fd, _: fd.caption("blep"), "model_name='blep'"),
+    ("caption", "model_name", lambda fd, _: captioned(fd)["model"].str.startswith("tags@").all(),
+        lambda fd, _: fd.caption(5), "model_name=5"),
+    ("caption", "device", lambda fd, _: len(captioned(fd, device="cpu")) == 2,
+        lambda fd, _: captioned(fd, device="cpuu"), "did you mean 'cpu'"),
+    ("caption", "batch_size", lambda fd, _: captioned(fd, batch_size=1).equals(captioned(fd)),
+        lambda fd, _: captioned(fd, batch_size=0), "batch_size=0"),
+    ("caption", "subset", lambda fd, _: captioned(fd, subset=["photo-0002.jpg"])["index"].tolist() == [5],
+        lambda fd, _: captioned(fd, subset=["nobody.jpg"]), "nobody.jpg"),
+    ("caption", "subset", lambda fd, _: captioned(fd, subset=None)["index"].equals(fd.annotations()["index"]),
+        lambda fd, _: captioned(fd, subset="photo-0002.jpg"), "subset='photo-0002.jpg'"),
+    ("caption", "vqa_prompt", lambda fd, _: captioned(fd, vqa_prompt=None)["caption"].notna().all(),
+        lambda fd, _: captioned(fd, vqa_prompt="is it red?"), "vqa_prompt='is it red?'"),
+    ("caption", "kwargs", lambda fd, _: (captioned(fd, kwargs={"top_k": 2})["caption"].str.count("%") == 2).all(),
+        lambda fd, _: captioned(fd, kwargs={"top": 2}), "unknown option 'top'"),
+    ("caption", "kwargs", lambda fd, _: captioned(fd, kwargs={}).equals(captioned(fd)),
+        lambda fd, _: captioned(fd, kwargs=5), "kwargs=5"),
     ("export_v1", "folder", lambda fd, p: (fd.export_v1(p / "y") / "similarity.csv").is_file(),
         lambda fd, _: fd.export_v1(5), "folder=5"),
     ("export_v1", "overwrite", lambda fd, p: fd.export_v1(p / "z", overwrite=True) == p / "z",
@@ -327,7 +361,7 @@ def test_an_argument_of_a_gallery_works_and_a_bad_value_is_named(
 
 
 def test_every_argument_of_the_page_is_in_a_table() -> None:
-    inherited = {"run": set(RUN) | {"print_summary"}, "caption": set(SEED[FastdupController, "caption"])}
+    inherited = {"run": set(RUN) | {"print_summary"}}
     covered = {(name, argument) for name, argument, *_ in TABLE}
     covered |= {(f"{gallery}_gallery", argument) for gallery, argument, *_ in ROWS}
     covered |= {(name, argument) for name, arguments in inherited.items() for argument in arguments}

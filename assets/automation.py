@@ -1,0 +1,58 @@
+"""When a partition is made again: when what it is made from has other content, not whenever something ran above it.
+
+https://docs.dagster.io/guides/automate/declarative-automation
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from fastdup_dagster.assets.observed import SOURCES
+
+SENSOR = "lineage_aware_reruns"
+# A listing is launched by whoever registers the partition, captions by who wants them; both are kept up to date then.
+FIRST_BY_HAND = ("image_manifest", "captions")
+_IF = dg.AutomationCondition
+# Not `all_deps_blocking_checks_passed`: Dagster counts a check as passed only if it came after the materialisation, and
+# here a gate comes before it. What is published has passed; a check that failed since then is of what was not.
+_GATE_CLOSED = _IF.any_checks_match(_IF.check_failed(), blocking_only=True)
+_SOURCES = dg.AssetSelection.assets(*SOURCES)
+
+
+def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
+    """Requests a partition when the data version of an input changed, its own code did, or it is missing.
+
+    It waits until everything above is there and has ended, and while a gate above is closed. A rerun that leaves
+    content as it was starts nothing. A source that was never observed holds nothing up.
+
+    Args:
+        first: also request a partition that was never made; not so for those of `FIRST_BY_HAND`.
+    """
+    moved = _IF.any_deps_match(_IF.data_version_changed() | _IF.will_be_requested())
+    due: dg.AutomationCondition[Any] = moved | _IF.code_version_changed()
+    due = _IF.newly_missing() | due if first else due
+    return (
+        due.since_last_handled()
+        & ~_IF.any_deps_missing().ignore(_SOURCES)
+        & ~_IF.any_deps_in_progress()
+        & ~_IF.in_progress()
+        & ~_IF.any_deps_match(_GATE_CLOSED)
+    ).with_label("lineage_aware")
+
+
+def rerun_sensor(running: bool) -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions.
+
+    Args:
+        running: from the start; else it waits until somebody turns it on in the UI.
+    """
+    return dg.AutomationConditionSensorDefinition(
+        SENSOR,
+        target=dg.AssetSelection.all(),
+        description="Makes again what is out of date: changed files, settings, models, or code.",
+        default_status=dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED,
+        # The daemon does not know which splits a data set has: it would take those of all data sets (SplitsOfDataset).
+        use_user_code_server=True,
+    )

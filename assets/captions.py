@@ -1,0 +1,70 @@
+"""A text about each image."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from fastdup_dagster.assets import array_checks, expectations
+from fastdup_dagster.assets.caption_model import caption_model
+from fastdup_dagster.assets.gates import check_specs, gate, records
+from fastdup_dagster.assets.metadata import described, picture_table, rows, text, thumbnail
+from fastdup_dagster.assets.observed import settings_key
+from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.resources.captioner import CaptionerResource
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
+from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.progress import Progress
+from fastdup_dagster.resources.store import StoreResource
+from fastdup_dagster.stages import captions as stage
+from fastdup_dagster.storage import StagedTable
+
+Result = dg.AssetCheckResult | dg.Output[StagedTable]
+_SHOWN = 6
+
+
+@dg.asset(
+    partitions_def=SPLITS,
+    deps=[caption_model, settings_key("captions")],
+    check_specs=check_specs("captions", SPLITS),
+    **described("captions", "text", {"onnx", "parquet"}, code_version="1"),
+)
+def captions(
+    context: dg.AssetExecutionContext,
+    image_manifest: pl.DataFrame,
+    datasets: DatasetsResource,
+    store: StoreResource,
+    captioner: CaptionerResource,
+    gx: GreatExpectationsResource,
+    pages: PagesResource,
+    progress: dg.ResourceParam[Progress],
+) -> Iterator[Result]:
+    """A caption, tags, or the answer to a question about each image; an image that has none keeps the reason."""
+    key = context.partition_key
+    settings = datasets.settings(key)
+    of, model = store.of(key), captioner.load(settings)
+    report = progress.track(context, "captions")
+    with (
+        of.lock("captions", key),
+        stage.stage_captions(image_manifest, settings, model, of, key, report) as staged,
+    ):
+        joined = array_checks.captions_against_manifest(staged.scan(), image_manifest)
+        yield from gate(context, pages, gx.check(joined, "captions", key, expectations.captions(settings)))
+        failed = joined.filter(pl.col("error").is_not_null())
+        named = joined.filter(pl.col("caption").is_not_null()).head(_SHOWN).join(image_manifest, on="index", how="left")
+        shown = named.select("uri", "filename", "caption").iter_rows()
+        yield dg.Output(
+            staged,
+            data_version=dg.DataVersion(staged.digest),
+            metadata={
+                **rows(staged.rows),
+                "model": model.id,
+                "without a caption": failed.height,
+                "examples": picture_table(
+                    ("image", "file", "caption"),
+                    [(thumbnail(uri), text(name), text(said)) for uri, name, said in shown],
+                ),
+                "failed": records(failed.select("index", "filename", "error").head(20)) if failed.height else "none",
+            },
+        )

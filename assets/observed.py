@@ -1,0 +1,106 @@
+"""What tables are made with besides each other: observed, so that a change of a model or a setting makes them stale.
+
+An observation says what a source is now, for one partition. It is recorded when a listing is made, before every run of
+the command line, and whenever the sources are observed from the UI or on a schedule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import dagster as dg
+
+from fastdup_dagster.assets.partitions import DATASETS, SPLITS
+from fastdup_dagster.datasets import parse_key
+from fastdup_dagster.resources.captioner import CaptionerResource
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.stages.read_settings import READ_SETTINGS, settings_version
+
+EMBEDDING_MODEL = dg.AssetKey("embedding_model")
+CAPTION_MODEL = dg.AssetKey("caption_model")
+DATA_VERSION = "dagster/data_version"
+_PER_DATASET = ("split_leakage",)
+
+Versions = dict[dg.AssetKey, str]
+
+
+def settings_key(table: str) -> dg.AssetKey:
+    """Key of the settings that a table is made with."""
+    return dg.AssetKey(["settings", table])
+
+
+SOURCES = (EMBEDDING_MODEL, CAPTION_MODEL, *(settings_key(table) for table in READ_SETTINGS))
+
+
+def partitions_of(table: str) -> dg.DynamicPartitionsDefinition:
+    """How a table is cut, and its settings with it."""
+    return DATASETS if table in _PER_DATASET else SPLITS
+
+
+def settings_versions(key: str, datasets: DatasetsResource) -> Versions:
+    """The settings of a partition `<dataset>/<split>`, or of a data set, as the tables are made with them now.
+
+    Raises:
+        DatasetsError: if datasets.yaml does not know the data set, or is wrong.
+    """
+    settings, of_split = datasets.settings(key), "/" in key
+    more = {} if of_split else {"splits": sorted(datasets.entry(key).splits)}
+    tables = [table for table in READ_SETTINGS if (partitions_of(table) is SPLITS) == of_split]
+    return {settings_key(table): settings_version(table, settings, **more) for table in tables}
+
+
+def current_versions(key: str, datasets: DatasetsResource, model: ModelResource) -> Versions:
+    """What all sources of a partition are now.
+
+    Raises:
+        DatasetsError: if datasets.yaml does not know the data set, or is wrong.
+        OSError: if the model's file is not there.
+        ValueError: if the model does not fit the settings.
+    """
+    found = settings_versions(key, datasets)
+    if "/" not in key:
+        return found
+    settings = datasets.settings(key)
+    # Most analyses have no captions: a captioner that is not there is told by who is asked for some.
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        found[CAPTION_MODEL] = CaptionerResource().id(settings)
+    return found | {EMBEDDING_MODEL: model.load(settings).id}
+
+
+def observe(instance: dg.DagsterInstance, key: str, versions: Versions) -> None:
+    """Records what the sources of a partition are now; what is recorded already is not repeated."""
+    for source, version in versions.items():
+        if observed_version(instance, source, key) != version:
+            observation = dg.AssetObservation(source, partition=key, tags={DATA_VERSION: version})
+            instance.report_runless_asset_event(observation)
+
+
+def observe_for(context: dg.AssetExecutionContext, key: str, datasets: DatasetsResource, model: ModelResource) -> None:
+    """Records the sources of a split and of its data set; a model that cannot be opened is for its own step to say."""
+    dataset = parse_key(key)[0]
+    observe(context.instance, dataset, settings_versions(dataset, datasets))
+    try:
+        observe(context.instance, key, current_versions(key, datasets, model))
+    except (OSError, ValueError) as error:
+        context.log.warning(f"{key}: its model cannot be observed: {error}")
+        observe(context.instance, key, settings_versions(key, datasets))
+
+
+def observed_version(instance: dg.DagsterInstance, source: dg.AssetKey, key: str, at: int | None = None) -> str | None:
+    """What a source was when it was observed last; None if it never was.
+
+    Args:
+        instance: holds the observations.
+        source: key of the source.
+        key: of the partition.
+        at: storage id to look back from, that event included. What was not observed by then is taken for what it was
+            when it was observed first.
+    """
+    wanted = dg.AssetRecordsFilter(source, asset_partitions=[key], before_storage_id=None if at is None else at + 1)
+    found = instance.fetch_observations(wanted, limit=1).records
+    if at is not None and not found:
+        ever = dg.AssetRecordsFilter(source, asset_partitions=[key])
+        found = instance.fetch_observations(ever, limit=1, ascending=True).records
+    observation = found[0].event_log_entry.asset_observation if found else None
+    return observation.tags[DATA_VERSION] if observation else None

@@ -1,0 +1,226 @@
+"""What is out of date and why, by what the event log says each table was made from.
+
+Dagster's own verdict (`Unsynced` in the UI) comes from a private class, leaves out inputs of 100 partitions and more,
+and says no more than that an input changed. This one compares the same records: the code version of a
+materialisation, and what each of its inputs was by then and is now. tests/command_line/test_refresh.py holds both
+against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+
+import dagster as dg
+import polars as pl
+from dagster import AssetRecordsFilter, EventLogRecord
+
+from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.observed import (
+    CAPTION_MODEL,
+    DATA_VERSION,
+    EMBEDDING_MODEL,
+    Versions,
+    current_versions,
+    observed_version,
+    partitions_of,
+    settings_versions,
+)
+from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.datasets import partition_key
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.resources.store import StoreResource
+from fastdup_dagster.stages.detections import boxes_finder
+from fastdup_dagster.stages.features import FEATURE_TABLES
+from fastdup_dagster.stages.image_manifest import listing_changes, manifest_version
+from fastdup_dagster.stages.read_settings import changed_settings
+
+_POINTER = "dagster/input_event_pointer/"
+_CODE_VERSION = "dagster/code_version"
+# No part of an analysis: kept up to date once somebody made them, never made for the first time.
+_ON_DEMAND = ("captions",)
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A table of a partition that is out of date, or will be if one above it changes.
+
+    Attributes:
+        partition: its key.
+        table: name of the table.
+        why: the reasons, in words.
+        certain: whether it is made again in any case.
+    """
+
+    partition: str
+    table: str
+    why: str
+    certain: bool = True
+
+
+class Lineage:
+    """Compares what the tables of a home were made from with what there is now.
+
+    Args:
+        instance: holds the events.
+        defs: the code location, for dependencies and code versions.
+        datasets: which datasets.yaml.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance, defs: dg.Definitions, datasets: DatasetsResource) -> None:
+        self._instance, self._datasets = instance, datasets
+        self._model, self._store = ModelResource(), StoreResource(datasets=datasets)
+        specs = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
+        self._code = {key.path[-1]: spec.code_version for key, spec in specs.items() if _is_table(key)}
+        self._parents = {table: sorted(dep.asset_key for dep in specs[dg.AssetKey(table)].deps) for table in CHECKS}
+        above = {table: [key.path[-1] for key in keys if _is_table(key)] for table, keys in self._parents.items()}
+        self._order = list(TopologicalSorter(above).static_order())
+        self._above = {table: _ancestors(table, above) for table in self._order}
+
+    def stale(self, partition: str, pending: Collection[Stale] = ()) -> list[Stale]:
+        """The tables of a partition that are out of date, each after those that it is made from.
+
+        Args:
+            partition: a split, or a data set.
+            pending: what is out of date in the splits of that data set.
+
+        Raises:
+            DatasetsError: if datasets.yaml does not know the data set, or is wrong.
+        """
+        of_split = "/" in partition
+        now, problem = self._sources(partition)
+        found: list[Stale] = []
+        for table in self._tables(partition):
+            reasons = self._reasons(table, partition, now, problem)
+            if reasons:
+                found.append(Stale(partition, table, "; ".join(reasons)))
+                continue
+            parents = {key.path[-1] for key in self._parents[table] if _is_table(key)}
+            moved = [stale for stale in (*found, *pending) if stale.table in parents]
+            if moved:
+                names = dict.fromkeys(
+                    stale.table if of_split else f"{stale.table} of {stale.partition}" for stale in moved
+                )
+                found.append(Stale(partition, table, f"if {' or '.join(names)} changes", certain=False))
+        return found
+
+    def next_batch(self, stale: Sequence[Stale]) -> list[str]:
+        """The tables that can be made next in one run: surely out of date, and nothing above them is in doubt.
+
+        Both tables of the decode pass are decided before either is made: images are read once.
+        """
+        doubtful = {entry.table for entry in stale if not entry.certain}
+        if doubtful & set(FEATURE_TABLES):
+            doubtful |= set(FEATURE_TABLES)
+        return [
+            entry.table
+            for entry in stale
+            if entry.certain and entry.table not in doubtful and not self._above[entry.table] & doubtful
+        ]
+
+    def is_missing(self, partition: str) -> bool:
+        """Whether a table of the partition was never made, or is gone."""
+        return any(self._absent(table, partition) for table in self._tables(partition))
+
+    def _tables(self, partition: str) -> list[str]:
+        """The tables that the partition should have, each after those that it is made from."""
+        return [
+            table
+            for table in self._order
+            if (partitions_of(table) is SPLITS) == ("/" in partition)
+            and (table not in _ON_DEMAND or self._latest(dg.AssetKey(table), partition))
+        ]
+
+    def _sources(self, partition: str) -> tuple[Versions, str | None]:
+        """What the sources are now, and why the model is not among them if it cannot be opened."""
+        try:
+            return current_versions(partition, self._datasets, self._model), None
+        except (OSError, ValueError) as error:
+            return settings_versions(partition, self._datasets), str(error)
+
+    def _reasons(self, table: str, partition: str, now: Versions, problem: str | None) -> list[str]:
+        absent = self._absent(table, partition)
+        if absent:
+            return [absent]
+        made = self._latest(dg.AssetKey(table), partition)
+        tags = _tags(made)
+        found = [] if tags.get(_CODE_VERSION) == self._code[table] else [f"its code: version {self._code[table]}"]
+        for parent in self._parents[table]:
+            pointer = tags.get(_POINTER + parent.to_user_string(), "")
+            at = int(pointer) if pointer.isdigit() else 0
+            if _is_table(parent):
+                found += self._changed_tables(table, parent, partition, at)
+            elif parent in now:
+                found += self._changed_source(parent, partition, now[parent], at)
+            elif parent == EMBEDDING_MODEL and problem:
+                found.append(problem)
+        if table == "image_manifest":
+            found += self._changed_files(partition, tags[DATA_VERSION])
+        return found
+
+    def _absent(self, table: str, partition: str) -> str | None:
+        if self._latest(dg.AssetKey(table), partition) is None:
+            return "never made"
+        return None if self._store.of(partition).exists(table, partition) else "its table is gone"
+
+    def _changed_tables(self, table: str, parent: dg.AssetKey, partition: str, at: int) -> list[str]:
+        """The partitions of a table above that have other content than they had by then."""
+        same = partitions_of(table) is partitions_of(parent.path[-1])
+        keys = [partition] if same else self._splits(partition)
+        changed = [key for key in keys if self._moved_on(parent, key, at)]
+        return [f"{parent.path[-1]} changed" if same else f"{parent.path[-1]} of {key} changed" for key in changed]
+
+    def _splits(self, dataset: str) -> list[str]:
+        return [partition_key(dataset, split) for split in self._datasets.entry(dataset).splits]
+
+    def _moved_on(self, parent: dg.AssetKey, partition: str, at: int) -> bool:
+        latest = self._latest(parent, partition)
+        if latest is None or latest.storage_id <= at:
+            return False
+        before = self._latest(parent, partition, at + 1)
+        return before is None or _tags(before)[DATA_VERSION] != _tags(latest)[DATA_VERSION]
+
+    def _changed_source(self, source: dg.AssetKey, partition: str, now: str, at: int) -> list[str]:
+        before = observed_version(self._instance, source, partition, at)
+        if before is None or before == now:
+            return []
+        if source in (EMBEDDING_MODEL, CAPTION_MODEL):
+            return [f"the model: {_short(before)} → {_short(now)}"]
+        return [f"settings: {changed_settings(before, now)}"]
+
+    def _changed_files(self, partition: str, recorded: str) -> list[str]:
+        """How the files differ from the listing; what keeps them from being listed is a reason too."""
+        try:
+            find_boxes = boxes_finder(self._datasets.settings(partition), self._store.of(partition), partition)
+            listing = self._datasets.listing(partition, find_boxes).frame
+        except (NotImplementedError, OSError, ValueError) as error:
+            return [str(error)]
+        if manifest_version(listing) == recorded:
+            return []
+        published: pl.DataFrame = self._store.of(partition).read("image_manifest", partition)
+        return [f"files: {listing_changes(published, listing)}"]
+
+    def _latest(self, key: dg.AssetKey, partition: str, before: int | None = None) -> EventLogRecord | None:
+        wanted = AssetRecordsFilter(key, asset_partitions=[partition], before_storage_id=before)
+        return next(iter(self._instance.fetch_materializations(wanted, limit=1).records), None)
+
+
+def _is_table(key: dg.AssetKey) -> bool:
+    return len(key.path) == 1 and key.path[0] in CHECKS
+
+
+def _ancestors(table: str, above: dict[str, list[str]]) -> set[str]:
+    return set(above[table]).union(*(_ancestors(parent, above) for parent in above[table]))
+
+
+def _tags(record: EventLogRecord | None) -> dict[str, str]:
+    materialization = record.asset_materialization if record else None
+    return dict(materialization.tags or {}) if materialization else {}
+
+
+def _short(model: str) -> str:
+    """`name@sha256` with twelve digits of the hash."""
+    name, at, digest = model.partition("@")
+    return f"{name}{at}{digest[:12]}"

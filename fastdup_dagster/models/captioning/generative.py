@@ -1,0 +1,143 @@
+"""Captioners that write their text token by token: ViT-GPT2, BLIP, and BLIP's answers to questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastdup_dagster.images import Decoded
+from fastdup_dagster.models.captioning.decoder import Decoder
+from fastdup_dagster.models.captioning.folder import ENCODER, TEXT_ENCODER, ModelFolder, described
+from fastdup_dagster.models.captioning.generation import generate
+from fastdup_dagster.models.captioning.options import SpecialTokens, generation_options
+from fastdup_dagster.models.captioning.preprocessing import ImagePreprocessor
+from fastdup_dagster.models.session import open_session
+
+_BLIP_DEFAULTS = {"bos_token_id": 30522, "sep_token_id": 102}
+
+
+class GenerativeCaptioner:
+    """An image encoder, for questions a text encoder, and a decoder.
+
+    Args:
+        folder: of the model.
+        prompt: BLIP: what the caption starts with, or the question; None for none.
+        options: over those of the model's own `generation_config.json`.
+        providers: ONNX Runtime providers, the preferred one first.
+        threads: inside one call of a graph.
+
+    Raises:
+        FileNotFoundError: if a file of the model is not there.
+        TypeError: for an unknown option.
+        ValueError: for a model, an option or a prompt that does not fit.
+    """
+
+    min_side: int | None = None
+
+    def __init__(
+        self,
+        folder: ModelFolder,
+        prompt: str | None,
+        options: Mapping[str, Any],
+        providers: Sequence[str],
+        threads: int,
+    ) -> None:
+        self._answers = folder.has(TEXT_ENCODER)
+        check_prompt(folder, prompt, options)
+        self.id = described(f"{folder.name}@{folder.sha256}", prompt, options)
+        self._options = generation_options(folder.generation, options, folder.name)
+        self._special = special_tokens(folder)
+        self._tokenizer = folder.tokenizer
+        self._preprocess = ImagePreprocessor(folder.preprocessing)
+        self._encoder = open_session(folder.file(ENCODER), providers, threads)
+        self._text_encoder = open_session(folder.file(TEXT_ENCODER), providers, threads) if self._answers else None
+        self._decoder = Decoder(folder, providers, threads, self._options.use_cache)
+        self._prompt = self._tokenizer.encode(prompt).ids if prompt else []
+        self._check_room(folder)
+
+    def prepare(self, image: Decoded) -> NDArray[np.float32]:
+        """One image as the encoder takes it, 3 x height x width.
+
+        Raises:
+            ValueError: if it has no such form.
+        """
+        return self._preprocess(image.pixels)
+
+    def captions(self, images: Sequence[NDArray[np.float32]]) -> list[str]:
+        """A text for each of the prepared images."""
+        return [self._tokenizer.decode(row, skip_special_tokens=True).strip() for row in self.tokens(images)]
+
+    def tokens(self, images: Sequence[NDArray[np.float32]]) -> list[list[int]]:
+        """The tokens of each text, start and end included."""
+        states = self._encoded(np.stack(images))
+        if self._answers or not self._prompt:
+            start = [self._special.start]
+        else:  # as BLIP has it: its own start in place of the tokenizer's, and no end
+            start = [self._special.start, *self._prompt[1:-1]]
+        prompt = np.repeat(np.array([start], dtype=np.int64), len(images), axis=0)
+        return generate(self._decoder.run(states), prompt, self._options, self._special)
+
+    def _encoded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        taken = self._encoder.get_inputs()[0]
+        if taken.type == "tensor(float16)":
+            values = values.astype(np.float16)
+        states = self._encoder.run(["last_hidden_state"], {taken.name: values})[0]
+        if self._text_encoder is None:
+            return np.asarray(states)
+        question = np.repeat(np.array([self._prompt], dtype=np.int64), len(values), axis=0)
+        given = {
+            "input_ids": question,
+            "attention_mask": np.ones_like(question),
+            "encoder_hidden_states": states,
+            "encoder_attention_mask": np.ones(states.shape[:2], dtype=np.int64),
+        }
+        names = [value.name for value in self._text_encoder.get_inputs()]
+        return np.asarray(self._text_encoder.run(["last_hidden_state"], {name: given[name] for name in names})[0])
+
+    def _check_room(self, folder: ModelFolder) -> None:
+        text = folder.config.get("text_config") or folder.config.get("decoder") or {}
+        room = text.get("n_positions") or text.get("max_position_embeddings")
+        prompt = 1 if self._answers or not self._prompt else len(self._prompt) - 1
+        needed = max(self._options.max_tokens(prompt), len(self._prompt))
+        if room is not None and needed > room:
+            raise ValueError(f"model {folder.name}: {needed} tokens are asked for, but it has room for {room}")
+
+
+def check_prompt(folder: ModelFolder, prompt: str | None, options: Mapping[str, Any]) -> None:
+    """Refuses a prompt that the model has no use for, and the lack of one that it needs.
+
+    Raises:
+        ValueError: saying which.
+    """
+    needs = folder.has(TEXT_ENCODER) or folder.model_type == "vilt"
+    if needs and not prompt:
+        raise ValueError(f"model {folder.name} answers questions: give one as vqa_prompt")
+    if prompt and not needs and folder.model_type != "blip":
+        raise ValueError(f"vqa_prompt={prompt!r}: model {folder.name} takes none; model_name='vqa' answers questions")
+    if prompt is not None and not isinstance(prompt, str):
+        raise TypeError(f"vqa_prompt={prompt!r}: expected text")
+
+
+def special_tokens(folder: ModelFolder) -> SpecialTokens:
+    """What a text of this model starts with and ends with.
+
+    Raises:
+        ValueError: if its files do not say.
+    """
+    if folder.model_type == "blip":
+        text = {**_BLIP_DEFAULTS, **folder.config.get("text_config", {})}
+        return SpecialTokens(int(text["bos_token_id"]), (int(text["sep_token_id"]),))
+    places = (folder.generation, folder.config, folder.config.get("decoder", {}))
+    start = _first(places, "decoder_start_token_id")
+    start = _first(places, "bos_token_id") if start is None else start
+    end = _first(places, "eos_token_id")
+    if start is None or end is None:
+        raise ValueError(f"model {folder.name}: neither generation_config.json nor config.json names its start and end")
+    return SpecialTokens(int(start), tuple(end) if isinstance(end, list) else (int(end),))
+
+
+def _first(places: Sequence[Mapping[str, Any]], name: str) -> Any:
+    return next((place[name] for place in places if place.get(name) is not None), None)

@@ -1,0 +1,136 @@
+"""The condition on the real assets: for each event, the partitions requested at the next tick, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from fastdup_dagster.assets.automation import SENSOR
+from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.observed import current_versions, observe
+from fastdup_dagster.assets.partitions import add_partitions
+from fastdup_dagster.definitions import AUTOMATIC, build_definitions
+from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.model import ModelResource
+
+FEATURES = {"embeddings", "img_stats"}
+ALL_BELOW = {*FEATURES, "knn_graph", "similarity", "outliers", "components", "galleries"}
+
+
+@dataclass
+class Ticks:
+    """The sensor's evaluations, one after another."""
+
+    project: Any
+    defs: dg.Definitions
+    cursor: Any = None
+
+    def tick(self) -> dict[str, set[str]]:
+        """What is requested now: tables by partition."""
+        found = dg.evaluate_automation_conditions(self.defs, self.project.instance, cursor=self.cursor)
+        self.cursor = found.cursor
+        requested: dict[str, set[str]] = {}
+        for table in CHECKS:
+            for key in found.get_requested_partitions(dg.AssetKey(table)):
+                requested.setdefault(str(key), set()).add(table)
+        return requested
+
+    def observe(self) -> None:
+        """As on a schedule."""
+        for key in ("pets/train", "pets/test", "pets"):
+            observe(self.project.instance, key, current_versions(key, DatasetsResource(), ModelResource()))
+
+
+@pytest.fixture
+def ticks(project) -> Iterator[Ticks]:
+    """Everything is materialised, and the sensor has seen it."""
+    for key in ("pets/train", "pets/test", "pets"):
+        assert project.run(key).success
+    made = Ticks(project, build_definitions())
+    assert made.tick() == {}
+    return made
+
+
+def test_events_lead_to_what_they_concern_and_a_listing_of_the_same_files_to_nothing(ticks, photos):
+    project = ticks.project
+    assert project.run("pets/train", "image_manifest").success
+    assert ticks.tick() == {}, "the same files, listed again"
+
+    photos(project.images / "train", 1, first=800)
+    assert project.run("pets/train", "image_manifest").success
+    assert ticks.tick() == {"pets/train": ALL_BELOW}, "another file"
+    assert ticks.tick() == {}, "requested once"
+    assert project.run("pets/train", *ALL_BELOW).success
+    assert ticks.tick() == {"pets": {"split_leakage"}}, "once the split is made"
+    assert project.run("pets").success
+    assert ticks.tick() == {}, "and made"
+
+    ticks.observe()
+    assert ticks.tick() == {}, "sources observed as they were"
+    project.register({"num_threads": 2, "outlier_percentile": 0.3})
+    ticks.observe()
+    assert ticks.tick() == {key: {"outliers", "galleries"} for key in ("pets/train", "pets/test")}, "another setting"
+    for key in ("pets/train", "pets/test"):
+        assert project.run(key, "outliers", "galleries").success
+    assert ticks.tick() == {}
+
+    project.register({"num_threads": 2, "outlier_percentile": 0.3, "high_accuracy": True})
+    ticks.observe()
+    below = ALL_BELOW - {"img_stats"}
+    assert ticks.tick() == {"pets/train": below, "pets/test": below}, "another model"
+
+
+def test_new_code_reruns_all_partitions_of_its_table(ticks):
+    made = ticks.defs
+    assets = [
+        part.map_asset_specs(lambda spec: spec.replace_attributes(code_version="next"))
+        if isinstance(part, dg.AssetsDefinition) and part.keys == {dg.AssetKey("galleries")}
+        else part
+        for part in made.assets or ()
+    ]
+    ticks.defs = dg.Definitions(assets, jobs=made.jobs, resources=made.resources)
+    assert ticks.tick() == {"pets/train": {"galleries"}, "pets/test": {"galleries"}}
+
+
+def test_nothing_below_a_closed_gate_is_requested(ticks):
+    project = ticks.project
+    for number in range(5):
+        (project.images / "train" / f"broken-{number}.jpg").write_text("no image")
+    assert project.run("pets/train", "image_manifest").success
+    assert ticks.tick()["pets/train"] == ALL_BELOW
+    assert not project.run("pets/train", *ALL_BELOW).success
+    assert ticks.tick() == {}
+
+
+def test_a_new_split_is_made_once_its_listing_is_there_and_another_data_set_does_not_wait(ticks, photos):
+    project = ticks.project
+    photos(project.images / "val", 3, first=900)
+    project.register({"num_threads": 2})
+    add_partitions(project.instance, "others", ["never"])
+    assert ticks.tick() == {}, "whoever registers a split lists it"
+    assert project.run("pets/val", "image_manifest").success
+    assert ticks.tick() == {"pets/val": ALL_BELOW}
+    assert project.run("pets/val", *ALL_BELOW).success
+    assert ticks.tick() == {"pets": {"split_leakage"}}
+
+
+def test_the_sensor_is_off_unless_a_setting_turns_it_on(monkeypatch):
+    def status() -> dg.DefaultSensorStatus:
+        return next(s for s in build_definitions().sensors or () if s.name == SENSOR).default_status
+
+    monkeypatch.delenv(AUTOMATIC, raising=False)
+    assert status() is dg.DefaultSensorStatus.STOPPED
+    monkeypatch.setenv(AUTOMATIC, "1")
+    assert status() is dg.DefaultSensorStatus.RUNNING
+    monkeypatch.setenv(AUTOMATIC, "yes")
+    with pytest.raises(ValueError, match="write 1"):
+        status()
+
+
+def test_every_table_has_the_condition():
+    graph = build_definitions().resolve_asset_graph()
+    assert {graph.get(dg.AssetKey(table)).automation_condition.get_label() for table in CHECKS} == {"lineage_aware"}

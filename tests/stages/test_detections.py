@@ -1,0 +1,110 @@
+"""What is found becomes the listing; no image is looked at twice, and none vanishes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from fastdup_dagster.models.detectors import Detection
+from fastdup_dagster.schemas import DETECTIONS, IMAGE_MANIFEST
+from fastdup_dagster.settings import Settings, settings_from
+from fastdup_dagster.sources import open_source
+from fastdup_dagster.stages.detections import crops_of, detect
+from fastdup_dagster.stages.image_manifest import list_images
+from fastdup_dagster.storage import TableStore
+
+SETTINGS = settings_from({"num_threads": 2})
+
+
+class Bright:
+    """Finds one box per bright image, and counts the images it looked at."""
+
+    def __init__(self, version: str = "1", stop_after: int = 10**9) -> None:
+        self.id = f"bright {version}"
+        self.looked = 0
+        self._stop_after = stop_after
+
+    def detect(self, pixels: np.ndarray) -> list[Detection]:
+        if self.looked >= self._stop_after:
+            raise RuntimeError("stopped")
+        self.looked += 1
+        if pixels.mean() < 128:
+            return []
+        box = (2.0, 3.0, 20.0, 10.0)
+        return [
+            Detection(box, "bright", 0.9),
+            Detection(box, "again", 0.8),
+            Detection((0.0, 0.0, 12.0, 12.0), "corner", 0.5),
+        ]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> pl.DataFrame:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number, value in enumerate((200, 10, 250)):
+        Image.fromarray(np.full((40, 50, 3), value, np.uint8)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    return list_images(open_source(str(folder)), Settings()).frame
+
+
+def test_every_image_has_a_row_and_a_broken_one_its_reason(files: pl.DataFrame, tmp_path: Path) -> None:
+    found = detect(files, SETTINGS, Bright(), TableStore(tmp_path), "a/b")
+    assert found["index"].to_list() == [0, 1, 2, 3]
+    assert found["labels"].to_list() == [["bright", "corner"], [], ["bright", "corner"], []]
+    assert found["error_code"].to_list() == [None, None, None, "CORRUPT_IMAGE"]
+    assert TableStore(tmp_path).read("detections", "a/b").equals(DETECTIONS.frame(found))
+
+
+def test_only_what_changed_is_looked_at_again(files: pl.DataFrame, tmp_path: Path) -> None:
+    store = TableStore(tmp_path)
+    first = Bright()
+    before = detect(files, SETTINGS, first, store, "a/b")
+    again = Bright()
+    assert detect(files, SETTINGS, again, store, "a/b").equals(before)
+    assert (first.looked, again.looked) == (3, 0)
+    os.utime(tmp_path / "images" / "1.png", ns=(1, 1))
+    touched = Bright()
+    listing = list_images(open_source(str(tmp_path / "images")), Settings()).frame
+    detect(listing, SETTINGS, touched, store, "a/b")
+    assert touched.looked == 1
+    other, recomputed = Bright("2"), Bright("2")
+    detect(listing, SETTINGS, other, store, "a/b")
+    detect(listing, SETTINGS, recomputed, store, "a/b", recompute=True)
+    assert (other.looked, recomputed.looked) == (3, 3)
+
+
+def test_an_interrupted_pass_goes_on(files: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastdup_dagster.stages.detections._PART_SECONDS", 0.0)
+    store = TableStore(tmp_path)
+    with pytest.raises(RuntimeError, match="stopped"):
+        detect(files, settings_from({"num_threads": 1}), Bright(stop_after=2), store, "a/b")
+    rest = Bright()
+    assert len(detect(files, SETTINGS, rest, store, "a/b")) == 4
+    assert rest.looked < 3
+
+
+def test_crops_come_first_and_images_without_any_keep_a_row_with_the_reason(
+    files: pl.DataFrame, tmp_path: Path
+) -> None:
+    found = detect(files, SETTINGS, Bright(), TableStore(tmp_path), "a/b")
+    listing = crops_of(files, found, "bright")
+    assert listing["index"].to_list() == list(range(6))
+    assert listing["filename"].to_list() == ["0.png", "0.png", "2.png", "2.png", "1.png", "broken.png"]
+    assert listing["media"].to_list() == ["crop"] * 4 + ["image"] * 2
+    assert listing["parent"].to_list() == [0, 0, 2, 2, None, None]
+    assert listing["confidence"].to_list() == [0.9, 0.5, 0.9, 0.5, None, None]
+    assert listing["error_code"].to_list() == [None] * 4 + ["MISSING_ANNOTATION", "CORRUPT_IMAGE"]
+    assert listing["error"][4] == "bright found nothing in it"
+    assert IMAGE_MANIFEST.frame(listing)["instance_id"].n_unique() == 6
+
+
+def test_nothing_found_anywhere_is_a_listing_of_images(files: pl.DataFrame, tmp_path: Path) -> None:
+    dark = files.filter(pl.col("filename") == "1.png")
+    listing = crops_of(dark, detect(dark, SETTINGS, Bright(), TableStore(tmp_path), "a/b"), "bright")
+    assert listing.select("media", "error_code").rows() == [("image", "MISSING_ANNOTATION")]
