@@ -28,11 +28,11 @@ def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
     content as it was starts nothing. A source that was never observed holds nothing up.
 
     Args:
-        first: also request a partition that was never made; not so for those of `FIRST_BY_HAND`.
+        first: also request a partition that was never made; without it, none that is missing.
     """
     moved = _IF.any_deps_match(_IF.data_version_changed() | _IF.will_be_requested())
     due: dg.AutomationCondition[Any] = moved | _IF.code_version_changed()
-    due = _IF.newly_missing() | due if first else due
+    due = _IF.newly_missing() | due if first else due & ~_IF.missing()
     return (
         due.since_last_handled()
         & ~_IF.any_deps_missing().ignore(_SOURCES)

@@ -1,4 +1,4 @@
-"""Extensions of the files that are looked at, lower case, no dot. What a file holds decides, once it is read."""
+"""Extensions of the files that are looked at, lower case without the dot; what a file holds decides once it is read."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_a_model_is_looked_for_beside_the_file_that_names_it(path):
         (GOOD.replace("    root: /data/photos\n", ""), 3, "root"),
         (GOOD.replace("threshold: 0.92", "treshold: 0.92"), 6, "did you mean 'threshold'"),
         (GOOD.replace("threshold: 0.92", "threshold: high"), 6, "threshold='high'"),
-        (GOOD.replace("threshold: 0.92", "bounding_box: face"), 6, "detectors are not supported yet"),
+        (GOOD.replace("threshold: 0.92", "bounding_box: nose"), 6, "bounding_box='nose'"),
         (GOOD.replace("{train: train, test: lists/test.txt}", "{}"), 5, "splits"),
         (GOOD.replace("train: train", "tr/ain: train"), 5, "tr/ain"),
         (GOOD.replace("photos:", "pho tos:"), 3, "'pho tos'"),

@@ -11,7 +11,7 @@ from fastdup_dagster.stages.image_manifest import MANIFEST_SETTINGS
 from fastdup_dagster.stages.knn_graph import GRAPH_SETTINGS
 
 _CROPS = ("augmentation_horiz", "augmentation_vert", "augmentation_additive_margin")
-_READ = ("max_pixels", *_CROPS, "limits.max_invalid_share")
+_READ = ("max_pixels", "bounding_box", *_CROPS, "limits.max_invalid_share")  # faces have a margin of their own
 _KINDS = ("distance", "threshold", "near_duplicate_threshold")
 _CAPTIONS = tuple(f"captions.{name}" for name in CaptionSettings.model_fields)
 _THREADS = "num_threads"  # how fast, never what
@@ -32,7 +32,7 @@ READ_SETTINGS: dict[str, tuple[str, ...]] = {
     "similarity": _KINDS,
     "outliers": ("distance", "outlier_percentile"),
     "components": ("distance", "cc_threshold", "run_cc"),
-    "captions": ("max_pixels", *_CROPS, *_CAPTIONS, "limits.max_invalid_share"),
+    "captions": (*_READ, *_CAPTIONS),
     # A report lists every setting.
     "galleries": (
         *(name for name in Settings.model_fields if name not in ("captions", "limits", _THREADS)),

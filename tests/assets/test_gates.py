@@ -344,6 +344,7 @@ def test_every_check_has_its_defect_above():
     tried = {defect.check for defect in DEFECTS} | {check for check, _ in FEATURE_DEFECTS}
     tried |= {"embeddings.share_of_unreadable", "img_stats.share_of_unreadable"}  # broken files
     tried |= {"image_manifest.has_rows", "galleries.pages_exist"}  # an empty folder, a missing page
+    tried |= {f"captions.{check}" for check in CHECKS["captions"]}  # in test_captions.py
     assert tried == {f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks}
 
 

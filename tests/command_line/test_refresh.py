@@ -16,8 +16,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from fastdup_dagster.assets.expectations import CHECKS
-from fastdup_dagster.assets.observed import partitions_of
-from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.cli import main
 from fastdup_dagster.command_line import analyse
 from fastdup_dagster.command_line import refresh as refreshing
@@ -30,7 +29,7 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.stages.read_settings import READ_SETTINGS
 from fastdup_dagster.storage import TableStore
 
-OF_SPLIT = [table for table in CHECKS if partitions_of(table) is SPLITS]
+OF_SPLIT = [table for table in CHECKS if table in SPLIT_ASSETS]  # captions are made on demand
 BELOW_EMBEDDINGS = ["knn_graph", "similarity", "outliers", "components", "galleries"]
 
 

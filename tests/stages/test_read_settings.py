@@ -12,7 +12,7 @@ import pytest
 
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.models import EmbeddingModel
-from fastdup_dagster.settings import Limits, Settings
+from fastdup_dagster.settings import CaptionSettings, Limits, Settings
 from fastdup_dagster.sources import open_source
 from fastdup_dagster.stages import components, image_manifest, knn_graph, outliers, similarity, split_leakage
 from fastdup_dagster.stages.features import compute_features
@@ -62,7 +62,7 @@ def test_no_stage_or_gate_reads_what_it_does_not_declare(reads, model: Embedding
     photos(folder, 4)
     settings = Settings(num_threads=1, threshold=0.0, cc_threshold=0.1)
     reads.clear()  # they are held against each other when they are made
-    listing = image_manifest.list_images(open_source(folder), settings).frame
+    listing = image_manifest.list_images(open_source(folder, settings), settings).frame
     assert of("image_manifest", reads) == set()
     tables: dict[str, pl.DataFrame] = {}
     for table in ("embeddings", "img_stats"):
@@ -93,7 +93,8 @@ def test_no_stage_or_gate_reads_what_it_does_not_declare(reads, model: Embedding
 
 def test_a_report_lists_all_settings_but_those_that_say_how():
     limits = {f"limits.{name}" for name in Limits.model_fields}
-    assert set(READ_SETTINGS["galleries"]) == FIELDS - HOW - {"limits"} | limits
+    captions = {f"captions.{name}" for name in CaptionSettings.model_fields}
+    assert set(READ_SETTINGS["galleries"]) == FIELDS - HOW - {"captions", "limits"} | captions | limits
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_report_lists_all_settings_but_those_that_say_how():
         ("outlier_percentile", {"outliers", "galleries"}),
         ("find_regex", {"image_manifest", "galleries"}),
         ("blur_threshold", {"img_stats", "galleries"}),
-        ("max_pixels", {"embeddings", "img_stats", "galleries"}),
+        ("max_pixels", {"captions", "embeddings", "img_stats", "galleries"}),
         ("limits.max_leak_share", {"galleries", "split_leakage"}),
         ("model_path", {"galleries"}),  # embeddings: by the observed model
         ("num_threads", set()),

@@ -103,7 +103,7 @@ def test_exported_crops_name_only_files_that_were_written(images: Path, tmp_path
 def test_the_report_says_that_they_were_given(fd: fastdup.Fastdup) -> None:
     fd.run(embeddings=VECTORS, annotations=FRAME, **QUIET)
     html = fd.vis.report(show=False).read_text()
-    assert "given embeddings" in html and "efficientnet" not in html
+    assert "given embeddings" in html and "efficientnet_lite0" not in html
 
 
 def test_search_by_image_takes_a_model_that_is_there_and_fits(fd: fastdup.Fastdup) -> None:
