@@ -13,19 +13,19 @@ from fastdup_dagster.sources.paths import local_path
 BLOCK_BYTES = 4 * 1024 * 1024
 
 
-def open_binary(uri: str, block_bytes: int = BLOCK_BYTES) -> BinaryIO:
+def open_binary(uri: str, block_bytes: int | None = None) -> BinaryIO:
     """A readable, seekable file of the bytes behind a URI; a remote one is read in ranges, block by block.
 
     Args:
         uri: of a file of its own.
-        block_bytes: bytes that a request for a remote file asks for at least.
+        block_bytes: bytes that a request for a remote file asks for at least; `BLOCK_BYTES` if None.
 
     Raises:
         OSError: if it cannot be opened, or later read.
         ValueError: for a scheme that nothing here reads.
     """
     if is_remote(uri):
-        return cast(BinaryIO, io.BufferedReader(_RemoteFile(location_of(uri)), block_bytes))
+        return cast(BinaryIO, io.BufferedReader(_RemoteFile(location_of(uri)), block_bytes or BLOCK_BYTES))
     return open(local_path(uri), "rb")  # noqa: PTH123 - the path is bytes; the caller closes it
 
 

@@ -178,7 +178,7 @@ def test_an_object_that_is_gone_is_missing(s3_server: Any) -> None:
         read_bytes(f"s3://{bucket}/gone.jpg")
     assert caught.value.code == "MISSING_FILE"
     with pytest.raises(RemoteFileNotFoundError, match=r"gone\.jpg"):
-        open_binary(f"s3://{bucket}/gone.jpg")
+        open_binary(f"s3://{bucket}/gone.jpg").read()
 
 
 def test_an_object_is_read_in_part(s3_server: Any) -> None:
