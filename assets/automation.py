@@ -31,7 +31,7 @@ def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
         first: also request a partition that was never made; without it, none that is missing.
     """
     moved = _IF.any_deps_match(_IF.data_version_changed() | _IF.will_be_requested())
-    due: dg.AutomationCondition[Any] = moved | _IF.code_version_changed()
+    due: Any = moved | _IF.code_version_changed()
     due = _IF.newly_missing() | due if first else due & ~_IF.missing()
     return (
         due.since_last_handled()

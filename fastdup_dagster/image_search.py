@@ -21,8 +21,7 @@ from fastdup_dagster.results import Results
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.settings import Settings, is_detector, parse_box
 from fastdup_dagster.sources import display_name, is_remote, open_source, path_of
-from fastdup_dagster.sources.containers import uri_of
-from fastdup_dagster.sources.locations import location
+from fastdup_dagster.sources.containers import remote_uri_of, uri_of
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.features import compute_features
@@ -227,7 +226,7 @@ def pixels_of(image: Any) -> Decoded:
 def _read(filename: str, settings: Settings, model: EmbeddingModel) -> Decoded:
     """An image as the run saw those that it indexed: whole, or the part that one box cuts out of each."""
     remote = is_remote(filename)
-    uri = location(filename).uri if remote else uri_of(as_bytes(Path(existing(filename)).expanduser()))
+    uri = remote_uri_of(filename) if remote else uri_of(as_bytes(Path(existing(filename)).expanduser()))
     data = read_bytes(uri)
     if settings.bounding_box is None or is_detector(settings.bounding_box):
         return decode(data, decode_side(model), settings.max_pixels)

@@ -125,6 +125,17 @@ def test_a_member_of_a_tar_brings_no_more_than_itself(bucket: str, monkeypatch: 
     assert sizes and sum(sizes) <= (entry.file_size or 0) + 2048
 
 
+def test_a_member_is_searched_and_shown_by_the_name_that_results_give_it(bucket: str, tmp_path: Path) -> None:
+    fd = fastdup.create(tmp_path, f"s3://{bucket}/my set")
+    fd.run(print_summary=False, num_threads=2)
+    fd.init_search(k=3)
+    name = f"s3://{bucket}/my set/a.tar/x/photo-0003.jpg"
+    found = fd.search(name)
+    assert name in set(found["to"]) and found["distance"].iloc[0] > 0.99
+    page = fastdup.create_duplicates_gallery(found, save_path=tmp_path / "found.html", show=False)
+    assert "data:image/jpeg" in Path(page).read_text()
+
+
 def test_images_come_before_archives_and_tar_only_turns_that_round(bucket: str, s3_server: Any) -> None:
     for key in ("mixed/1.jpg", "mixed/t.tar"):
         s3_server.client.put_object(Bucket=bucket, Key=key, Body=b"x" * 1024)

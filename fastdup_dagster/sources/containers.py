@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from fastdup_dagster.settings import Settings
@@ -13,10 +14,15 @@ from fastdup_dagster.sources import opening
 from fastdup_dagster.sources.archive import BrokenArchiveError, Member, checked
 from fastdup_dagster.sources.base import Entry, FrameChoice
 from fastdup_dagster.sources.gzip_stream import gzip_reader
+from fastdup_dagster.sources.locations import Location, location
+from fastdup_dagster.sources.object_store import object_store
 from fastdup_dagster.sources.parts import Part, path_of
 from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, container_kind, display_name, extension, to_uri
+from fastdup_dagster.sources.remote_errors import RemoteFileNotFoundError
 from fastdup_dagster.sources.tar import tar_members
 from fastdup_dagster.sources.zip import zip_members
+
+_EVERY = Settings(video_frames="all")
 
 
 class Contents:
@@ -169,14 +175,39 @@ def entry_at(path: bytes) -> Entry | None:
 def _entries_by_path(container: bytes, _size: int, mtime_ns: int) -> dict[bytes, Entry]:
     """Remembered, because annotations name one member of an archive after another."""
     whole = Entry(display_name(container), to_uri(container), mtime_ns=mtime_ns)
-    every = Settings(video_frames="all")
-    return {path_of(entry.uri): entry for entry in Contents(every).entries(whole)}
+    return {path_of(entry.uri): entry for entry in Contents(_EVERY).entries(whole)}
 
 
 def uri_of(path: bytes) -> str:
     """The URI of an absolute path: of a file, or of a member or frame, as `entry_at` finds it."""
     entry = entry_at(path)
     return to_uri(path) if entry is None else entry.uri
+
+
+def remote_uri_of(text: str) -> str:
+    """The URI of a place in an object store: of an object, or of a member or frame, `s3://bucket/a.tar/cats/1.jpg`.
+
+    Raises:
+        RemoteError: if the archive or video in front of the name cannot be asked for.
+        ValueError: if it is no such place.
+    """
+    place = location(text)
+    parents = list(PurePosixPath(place.key).parents)[-2::-1]
+    container = next((str(parent) for parent in parents if container_kind(os.fsencode(parent))), None)
+    if container is None:
+        return place.uri
+    whole = Location(place.server, place.bucket, container)
+    try:
+        etag = object_store(place.server).head(whole).get("ETag")
+    except RemoteFileNotFoundError:  # a folder that is called like an archive
+        return place.uri
+    return _remote_uris(whole.uri, etag).get(os.fsencode(place.text), place.uri)
+
+
+@lru_cache(maxsize=2)
+def _remote_uris(container: str, etag: str | None) -> dict[bytes, str]:
+    whole = Entry("", container, etag=etag)
+    return {path_of(entry.uri): entry.uri for entry in Contents(_EVERY).entries(whole)}
 
 
 @lru_cache(maxsize=64)

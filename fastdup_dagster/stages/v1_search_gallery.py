@@ -14,8 +14,8 @@ import polars as pl
 
 from fastdup_dagster.names import spellings
 from fastdup_dagster.outputs import record_page
-from fastdup_dagster.sources.containers import uri_of
-from fastdup_dagster.sources.locations import is_remote, location, uri_in
+from fastdup_dagster.sources.containers import remote_uri_of, uri_of
+from fastdup_dagster.sources.locations import is_remote, joined
 from fastdup_dagster.sources.parts import path_of
 from fastdup_dagster.sources.paths import as_bytes
 from fastdup_dagster.stages.pictures import Picture
@@ -157,12 +157,12 @@ def _numbered(frame: pd.DataFrame, roots: list[str | Path]) -> tuple[pd.DataFram
 
 def _uri(name: str, roots: Sequence[str | Path]) -> str:
     if is_remote(name):
-        return location(name).uri
+        return remote_uri_of(name)
     if "://" in name:
         return name
     local = [root for root in roots if isinstance(root, Path)]
     if not local and (prefix := next(iter(roots), None)) is not None:
-        return uri_in(prefix, name)
+        return remote_uri_of(str(joined(prefix, name)))
     places = (*local, Path.cwd())
     candidates = [os.fsencode(root / spelling) for spelling in spellings(name) for root in places]
     found = next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110 bytes
