@@ -70,7 +70,8 @@ def build_definitions(
         progress: what long steps report to; by default the run's log.
         loggers: loggers that a run may choose by name.
         automatic: whether the sensor of lineage-aware reruns is on from the start; by default what FASTDUP_AUTOMATIC
-            says (1 for on), else it is off until somebody turns it on in the UI.
+            says (1 for on), else it is on where the sensors of uploads are and launch listings. One that is off is turned
+            on in the UI.
     """
     datasets = datasets or DatasetsResource()
     store = StoreResource(datasets=datasets)
@@ -84,7 +85,7 @@ def build_definitions(
         "pages": PagesResource(store=store),
         "progress": progress or LogProgress(),
     }
-    refresh = schedules.refresh_job(_refresh_all)
+    refresh = schedules.refresh_job(refresh_all)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(ASSET_MODULES),
         jobs=[jobs.list_split, jobs.analyse_split, jobs.analyse_dataset, jobs.caption_split, refresh],
@@ -96,7 +97,7 @@ def build_definitions(
     )
 
 
-def _refresh_all(instance: dg.DagsterInstance) -> list[str]:
+def refresh_all(instance: dg.DagsterInstance) -> list[str]:
     """Makes again what is out of date, of all registered data sets; returns the partitions that failed."""
     from fastdup_dagster.command_line.display import PlainDisplay  # here, because the command line imports this module
     from fastdup_dagster.command_line.refresh import Refresh
@@ -109,12 +110,12 @@ def _refresh_all(instance: dg.DagsterInstance) -> list[str]:
 
 
 def _is_automatic() -> bool:
-    """What FASTDUP_AUTOMATIC says.
+    """What FASTDUP_AUTOMATIC says; without it, whether sensors run and launch listings, which somebody must carry on.
 
     Raises:
         ValueError: if that is neither 0 nor 1.
     """
-    said = os.environ.get(AUTOMATIC) or "0"
+    said = os.environ.get(AUTOMATIC) or ("1" if sensors.running() and sensors.follows_by_itself() else "0")
     if said not in ("0", "1"):
         raise ValueError(f"{AUTOMATIC}={said!r}: write 1 to turn the sensor on from the start, or 0")
     return said == "1"

@@ -12,7 +12,7 @@ import pytest
 
 from fastdup_dagster.assets import schedules, sensors
 from fastdup_dagster.datasets import DatasetEntry, DatasetsError, Uploads, add_split, load_dataset, register
-from fastdup_dagster.definitions import build_definitions
+from fastdup_dagster.definitions import build_definitions, refresh_all
 from fastdup_dagster.resources.datasets import DatasetsResource
 
 
@@ -72,17 +72,23 @@ def test_a_mistake_in_one_entry_does_not_keep_the_others_from_being_watched(root
 
 
 def test_what_is_launched_and_whether_sensors_run_from_the_start_is_a_setting(home: Path, monkeypatch) -> None:
-    def made() -> tuple[str, str, str, str]:
+    def made() -> tuple[str, ...]:
         [sensor, _] = sensors.upload_sensors()
-        schedule = build_definitions().resolve_schedule_def("nightly")
-        return sensor.job_name, sensor.default_status.value, schedule.job_name, schedule.default_status.value
+        defs = build_definitions()
+        schedule, reruns = defs.resolve_schedule_def("nightly"), defs.resolve_sensor_def("lineage_aware_reruns")
+        status = [made.default_status.value for made in (sensor, schedule, reruns)]
+        return sensor.job_name, schedule.job_name, *status
 
-    for name in (sensors.LAUNCHES, sensors.RUNNING):
+    for name in (sensors.LAUNCHES, sensors.RUNNING, "FASTDUP_AUTOMATIC"):
         monkeypatch.delenv(name, raising=False)
-    assert made() == ("analyse_split", "STOPPED", "refresh", "STOPPED")
-    monkeypatch.setenv(sensors.LAUNCHES, "image_manifest")
-    monkeypatch.setenv(sensors.RUNNING, "on")
-    assert made() == ("list_split", "RUNNING", "list_split", "RUNNING")
+    assert made() == ("list_split", "list_split", "STOPPED", "STOPPED", "STOPPED")
+    monkeypatch.setenv(sensors.RUNNING, "on")  # what is listed is carried on, too
+    assert made() == ("list_split", "list_split", "RUNNING", "RUNNING", "RUNNING")
+    monkeypatch.setenv("FASTDUP_AUTOMATIC", "0")
+    assert made() == ("list_split", "list_split", "RUNNING", "RUNNING", "STOPPED")
+    monkeypatch.delenv("FASTDUP_AUTOMATIC")
+    monkeypatch.setenv(sensors.LAUNCHES, "split")
+    assert made() == ("analyse_split", "refresh", "RUNNING", "RUNNING", "STOPPED")
     monkeypatch.setenv(sensors.RUNNING, "yes")
     with pytest.raises(ValueError, match="FASTDUP_SENSORS='yes': expected on or off"):
         made()
@@ -117,13 +123,13 @@ def test_a_refresh_of_everything_computes_nothing_anew_where_nothing_changed(pro
     from fastdup_dagster.assets.partitions import add_partitions
 
     add_partitions(project.instance, "pets", ["test", "train"])
-    assert schedules.refresh_all(project.instance) == []
+    assert refresh_all(project.instance) == []
     record = project.instance.get_latest_materialization_event(dg.AssetKey("embeddings"))
     assert record.asset_materialization.metadata["computed now"].value == 0
     (project.images / "test" / "gone").mkdir()
     for picture in (project.images / "test").glob("*.jpg"):
         picture.write_bytes(b"")
-    assert schedules.refresh_all(project.instance) == ["pets/test"]
+    assert refresh_all(project.instance) == ["pets/test"]
 
 
 def test_uploads_of_an_entry_are_checked(home: Path) -> None:

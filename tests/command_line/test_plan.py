@@ -165,5 +165,5 @@ def test_results_that_can_go_nowhere_are_refused_in_the_plan(home, photos, tmp_p
     photos(tmp_path / "set", 2)
     (tmp_path / "file").write_text("")
     entry, chosen = resolve_entry(tmp_path / "set", "pets", (), {}, tmp_path / "file" / "out", False)
-    with pytest.raises(DatasetsError, match=r"results cannot go to .*/file/out .*--out"):
+    with pytest.raises(DatasetsError, match=r"results cannot go to .*/file/out .*--store"):
         make_plan("pets", entry, chosen, {}, recompute=False)

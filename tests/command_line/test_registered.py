@@ -90,7 +90,7 @@ def test_a_wrong_entry_is_told_with_line_and_key_beside_the_others(root, home):
         (["pets", "{root}", "--split-column", "subset"], "name their file in `annotations`"),
         (["pets", "{root}", "--annotations", "labels.csv", "--split-column", "set"], "'set' is no column"),
         (["pets", "{root}", "--annotations", "none.csv", "--split-column", "set"], "none.csv"),
-        (["far", "s3://bucket/images"], "name its splits"),
+        (["far", "gs://bucket/images"], "gs://"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_registers_nothing(root, home, arguments, said):

@@ -115,5 +115,3 @@ def test_what_is_wrong_is_said(root):
         listed(root, split_column="subset")
     with pytest.raises(NothingFoundError, match="split=nowhere"):
         listed(root, split_column="split", splits={"train": "nowhere"})
-    with pytest.raises(NotImplementedError, match="remote"):
-        list_split(DatasetEntry(root="s3://b/p", splits={"all": "."}, annotations="a.csv"), "all", Settings())
