@@ -70,8 +70,8 @@ def build_definitions(
         progress: what long steps report to; by default the run's log.
         loggers: loggers that a run may choose by name.
         automatic: whether the sensor of lineage-aware reruns is on from the start; by default what FASTDUP_AUTOMATIC
-            says (1 for on), else it is on where the sensors of uploads are and launch listings. One that is off is turned
-            on in the UI.
+            says (1 for on), else it is on where the sensors of uploads are and launch listings. One that is off is
+            turned on in the UI.
     """
     datasets = datasets or DatasetsResource()
     store = StoreResource(datasets=datasets)

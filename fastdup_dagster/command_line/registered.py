@@ -71,7 +71,7 @@ def add(
     if name in dataset_names() and not replace:
         raise DatasetsError(f"data set {name!r} is in {datasets_path()} already; --replace to let it be {root}")
     place = root if "://" in root else str(Path(root).expanduser().absolute())  # the entry refuses what is not read
-    if place != root and not Path(place).is_dir():
+    if "://" not in root and not Path(place).is_dir():
         raise DatasetsError(f"{place} is no folder")
     made = {"root": place, "splits": splits or {"all": "."}, "annotations": annotations, "split_column": split_column}
     try:
