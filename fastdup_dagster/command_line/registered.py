@@ -23,7 +23,7 @@ from fastdup_dagster.datasets import (
     register,
 )
 from fastdup_dagster.settings import readable
-from fastdup_dagster.sources.locations import is_remote, joined
+from fastdup_dagster.sources.locations import joined
 from fastdup_dagster.sources.splits import find_splits
 from fastdup_dagster.stages.pages import visible
 from fastdup_dagster.stages.split_listing import list_split, split_values
@@ -70,8 +70,8 @@ def add(
     check_name("data set", name)
     if name in dataset_names() and not replace:
         raise DatasetsError(f"data set {name!r} is in {datasets_path()} already; --replace to let it be {root}")
-    place = root if is_remote(root) else str(Path(root).expanduser().absolute())
-    if not is_remote(root) and not Path(place).is_dir():
+    place = root if "://" in root else str(Path(root).expanduser().absolute())  # the entry refuses what is not read
+    if "://" not in root and not Path(place).is_dir():
         raise DatasetsError(f"{place} is no folder")
     made = {"root": place, "splits": splits or {"all": "."}, "annotations": annotations, "split_column": split_column}
     try:
