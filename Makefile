@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## make a data set with planted defects, find them, print planted against found
 	$(BIN)/fastdup-dagster demo
 
-test: $(READY)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the test suite, a process per core
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## formatting, lint rules, strict types
 	$(BIN)/ruff format --check .
