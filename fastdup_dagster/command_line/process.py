@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-# Allocations between two looks for cyclic garbage. Python's 700 would walk Dagster's and Great Expectations' millions of
-# objects several times in a run, which takes a second and finds nothing.
+# Allocations between two looks for cyclic garbage. Python's 700 would walk the millions of objects of Dagster and Great
+# Expectations several times in a run, which takes a second and finds nothing.
 _ALLOCATIONS = 50_000
 
 
