@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
 
@@ -54,7 +55,7 @@ Say = Callable[[str], None]
 Views = list[tuple[TableSchema, pl.DataFrame]]
 # What tells kinds of pairs apart.
 VERIFIED_BY = ["index", "content_hash", "pixel_hash", "thumbnail"]
-_PACKAGES = ("fastdup-dagster", "onnxruntime", "faiss-cpu", "opencv-python-headless", "numpy", "polars", "pillow")
+_PACKAGES = ("fastdup-dagster", "faiss-cpu", "opencv-python-headless", "numpy", "polars", "pillow")
 
 
 @dataclass(frozen=True)
@@ -301,5 +302,7 @@ def _config(
         "model": None if model is None else model.describe(),
         "index": describe_index(indexed, request.settings),
         "notes": found.notes,
-        "versions": {name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES},
+        # By its module: with other providers ONNX Runtime is a package of another name.
+        "versions": {name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES}
+        | {"onnxruntime": onnxruntime.__version__},
     }
