@@ -125,8 +125,9 @@ def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[
     }
     if table == "embeddings":
         return shared | {"inferred now": summary.inferred, "width": summary.width}
-    values = staged.scan().select("blur", "mean", "is_blurry", "is_dark", "is_bright").collect()
-    flags = {name.removeprefix("is_"): int(values[name].sum()) for name in ("is_blurry", "is_dark", "is_bright")}
+    names = ("is_truncated", "is_blurry", "is_dark", "is_bright")
+    values = staged.scan().select("blur", "mean", *names).collect()
+    flags = {name.removeprefix("is_"): int(values[name].sum()) for name in names}
     return (
         shared
         | flags

@@ -232,6 +232,7 @@ def tiles(summary: SplitSummary, settings: Settings, links: Mapping[str, str]) -
     notes = {
         "images": f"{s.valid:,} analysed",
         "invalid": percent(s.invalid, s.images),
+        "truncated": "end early, analysed as far as they go",
         "exact_duplicates": f"{percent(s.exact_duplicates, s.valid)} of the valid",
         "near_duplicate_pairs": f"of {count(s.pairs)} pairs over {settings.threshold:g}",
         "clusters": f"{count(s.images_in_clusters)} images, largest {count(s.largest_cluster)}",

@@ -58,6 +58,7 @@ class SplitSummary:
     dark: int | None
     bright: int | None
     leaked: int | None = None
+    truncated: int = 0
     pairs_by_kind: dict[str, int] = field(default_factory=dict)
     pairs_at: dict[float, int] = field(default_factory=dict)
     invalid_by_code: dict[str, int] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Measure:
 MEASURES: tuple[Measure, ...] = (
     Measure("images", "Images", "everything that was listed, broken files included"),
     Measure("invalid", "Invalid", "could not be read or analysed; listed with the reason"),
+    Measure("truncated", "Truncated", "files that end early, analysed as far as they go: is_truncated in img_stats"),
     Measure(
         "exact_duplicates", "Exact copies", "files byte for byte equal to an earlier file of the split", "duplicates"
     ),
@@ -130,6 +132,7 @@ def summarise(tables: SplitTables, leaked: int | None = None) -> SplitSummary:
         dark=_flagged(valid, "is_dark"),
         bright=_flagged(valid, "is_bright"),
         leaked=leaked,
+        truncated=int(valid["is_truncated"].sum()),
         pairs_by_kind={kind: kinds.get(kind, 0) for kind in KINDS if known["similarity"]},
         pairs_at=pairs_at_thresholds(tables.knn_graph) if known["knn_graph"] else {},
         invalid_by_code=dict(codes.iter_rows()),
@@ -140,7 +143,11 @@ def add_up(summaries: Iterable[SplitSummary]) -> SplitSummary:
     """The numbers of several splits together: sums, the largest of the largest clusters, None where all are None."""
     parts = list(summaries)
     whole: dict[str, object] = {}
-    always = ("images", "invalid", "exact_duplicates", "pixel_duplicates") if parts else SplitSummary.__annotations__
+    always = (
+        ("images", "invalid", "truncated", "exact_duplicates", "pixel_duplicates")
+        if parts
+        else SplitSummary.__annotations__
+    )
     for item in fields(SplitSummary):
         values = [value for part in parts if (value := getattr(part, item.name)) is not None]
         if item.name == "largest_cluster":

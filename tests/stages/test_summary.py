@@ -22,6 +22,7 @@ from fastdup_dagster.stages.summary import (
     pairs_at_thresholds,
     summarise,
     unordered_pairs,
+    valid_stats,
 )
 
 EDGES = st.lists(
@@ -68,7 +69,14 @@ def test_the_numbers_of_a_split_are_those_counted_by_hand(split):
 
 def test_every_measure_is_a_field_of_the_summary(split):
     summary = summarise(split.tables, leaked=3)
-    assert [getattr(summary, measure.field) for measure in MEASURES] == [17, 4, 2, 1, 2, 3, 3, 1, 1, 3]
+    assert [getattr(summary, measure.field) for measure in MEASURES] == [17, 4, 0, 2, 1, 2, 3, 3, 1, 1, 3]
+
+
+def test_files_that_end_early_are_counted_though_they_are_valid(split):
+    stats = split.tables.img_stats
+    cut = valid_stats(split.tables)["index"][:2]
+    marked = stats.with_columns(pl.col("index").is_in(cut.implode()).alias("is_truncated"))
+    assert summarise(replace(split.tables, img_stats=marked)).truncated == 2
 
 
 def test_the_numbers_survive_json(split):
