@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from fastdup_dagster.assets.observed import versions_of
 from fastdup_dagster.assets.partitions import SPLITS
-from fastdup_dagster.datasets import DatasetsError
 from fastdup_dagster.resources.captioner import CaptionerResource
 from fastdup_dagster.resources.datasets import DatasetsResource
 
@@ -18,10 +18,4 @@ def caption_model(
     context: dg.AssetExecutionContext, datasets: DatasetsResource, captioner: CaptionerResource
 ) -> dg.DataVersionsByPartition:
     """The captioner that each split's settings name; its data version is `name@sha256`, with prompt and options."""
-    versions = {}
-    for key in context.instance.get_dynamic_partitions("split"):
-        try:
-            versions[key] = captioner.id(datasets.settings(key))
-        except (DatasetsError, OSError, TypeError, ValueError) as error:
-            context.log.warning(f"{key}: its captioner cannot be observed: {error}")
-    return dg.DataVersionsByPartition(versions)
+    return versions_of(context, SPLITS, "captioner", lambda key: captioner.id(datasets.settings(key)))

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from fastdup_dagster.assets.observed import versions_of
 from fastdup_dagster.assets.partitions import SPLITS
-from fastdup_dagster.datasets import DatasetsError
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
 
@@ -18,10 +18,4 @@ def embedding_model(
     context: dg.AssetExecutionContext, datasets: DatasetsResource, model: ModelResource
 ) -> dg.DataVersionsByPartition:
     """The ONNX model that each split's settings name; its data version is `name@sha256`."""
-    versions = {}
-    for key in context.instance.get_dynamic_partitions("split"):
-        try:
-            versions[key] = model.load(datasets.settings(key)).id
-        except (DatasetsError, OSError, ValueError) as error:
-            context.log.warning(f"{key}: its model cannot be observed: {error}")
-    return dg.DataVersionsByPartition(versions)
+    return versions_of(context, SPLITS, "model", lambda key: model.load(datasets.settings(key)).id)

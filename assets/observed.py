@@ -7,6 +7,7 @@ the command line, and whenever the sources are observed from the UI or on a sche
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import dagster as dg
 
@@ -31,6 +32,29 @@ def settings_key(table: str) -> dg.AssetKey:
 
 
 SOURCES = (EMBEDDING_MODEL, CAPTION_MODEL, *(settings_key(table) for table in READ_SETTINGS))
+
+
+def versions_of(
+    context: dg.AssetExecutionContext,
+    partitions: dg.DynamicPartitionsDefinition,
+    what: str,
+    version: Callable[[str], str],
+) -> dg.DataVersionsByPartition:
+    """What a source is now, per partition; one of which that cannot be told is left out, with a warning.
+
+    Args:
+        context: of the observation.
+        partitions: of the source.
+        what: the source, in words.
+        version: of a partition.
+    """
+    found = {}
+    for key in partitions.get_partition_keys(dynamic_partitions_store=context.instance):
+        try:
+            found[key] = version(key)
+        except (OSError, TypeError, ValueError) as error:
+            context.log.warning(f"{key}: its {what} cannot be observed: {error}")
+    return dg.DataVersionsByPartition(found)
 
 
 def partitions_of(table: str) -> dg.DynamicPartitionsDefinition:

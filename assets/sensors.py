@@ -20,7 +20,8 @@ from fastdup_dagster.datasets import (
     parse_key,
 )
 from fastdup_dagster.resources.datasets import DatasetsResource
-from fastdup_dagster.uploads.watch import Budget, Finished, Look, State
+from fastdup_dagster.uploads.memory import Finished
+from fastdup_dagster.uploads.watch import Budget, Look, State
 
 RUNNING = "FASTDUP_SENSORS"
 LAUNCHES = "FASTDUP_UPLOADS_LAUNCH"

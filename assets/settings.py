@@ -2,8 +2,7 @@
 
 import dagster as dg
 
-from fastdup_dagster.assets.observed import partitions_of, settings_key, settings_versions
-from fastdup_dagster.datasets import DatasetsError
+from fastdup_dagster.assets.observed import partitions_of, settings_key, settings_versions, versions_of
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.stages.read_settings import READ_SETTINGS
 
@@ -18,13 +17,7 @@ def _observed_settings(table: str) -> dg.SourceAsset:
         description=f"The settings that {table} is made with; its data version is what they are, as JSON.",
     )
     def observed(context: dg.AssetExecutionContext, datasets: DatasetsResource) -> dg.DataVersionsByPartition:
-        versions = {}
-        for partition in partitions.get_partition_keys(dynamic_partitions_store=context.instance):
-            try:
-                versions[partition] = settings_versions(partition, datasets)[key]
-            except DatasetsError as error:
-                context.log.warning(f"{partition}: its settings cannot be observed: {error}")
-        return dg.DataVersionsByPartition(versions)
+        return versions_of(context, partitions, "settings", lambda at: settings_versions(at, datasets)[key])
 
     return observed
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus
 
 from fastdup_dagster.datasets import DatasetEntry, DatasetsError, partition_key
 from fastdup_dagster.sources.locations import is_remote, location
 from fastdup_dagster.sources.splits import WHOLE
-from fastdup_dagster.uploads.watch import Finished
+from fastdup_dagster.uploads.memory import Finished, Memory
 
 _REMEMBERED = 2_000
 
@@ -38,34 +37,18 @@ class Message:
 
 
 @dataclass
-class Inbox:
+class Inbox(Memory):
     """What is known between two looks at the queue.
 
     Attributes:
-        epoch: when this began.
-        number: launches so far.
         handled: receipts of messages that are in this state and can be deleted once it is stored, by message id.
         done: ids of messages that were handled lately: a queue may deliver one twice.
         due: time at which a partition is to be launched, and its place if it is a new split.
     """
 
-    epoch: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-    number: int = 0
     handled: dict[str, str] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
     due: dict[str, tuple[float, str | None]] = field(default_factory=dict)
-
-    @classmethod
-    def from_text(cls, text: str | None) -> Inbox:
-        """The state that `to_text` gave; a new one from nothing, or from what is no state."""
-        try:
-            return cls(**json.loads(text)) if text else cls()
-        except (TypeError, ValueError):
-            return cls()
-
-    def to_text(self) -> str:
-        """As text."""
-        return json.dumps(asdict(self), separators=(",", ":"))
 
     def take(self, messages: list[Message], datasets: Mapping[str, DatasetEntry], now: float) -> list[str]:
         """Notes what messages say; returns what cannot be made use of, and why."""
@@ -102,8 +85,7 @@ class Inbox:
         finished = []
         for _, partition in ripe:
             _, place = self.due.pop(partition)
-            self.number += 1
-            finished.append(Finished(partition, place, f"{partition}@{self.epoch}-{self.number}"))
+            finished.append(self.launch_of(partition, place))
         return finished
 
 

@@ -8,18 +8,17 @@ looks: a look that was interrupted is simply taken again.
 
 from __future__ import annotations
 
-import json
 import posixpath
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastdup_dagster.datasets import DatasetEntry, DatasetsError, partition_key
 from fastdup_dagster.sources.locations import is_remote, joined
 from fastdup_dagster.sources.splits import WHOLE
+from fastdup_dagster.uploads.memory import Finished, Memory
 from fastdup_dagster.uploads.trees import Tree, digest, digest_sum, open_tree
 
 # An object that was written this lately may be written again within the same tick of its storage's clock, unseen.
@@ -35,52 +34,21 @@ class Budget:
     seconds: float = 40.0
 
 
-@dataclass(frozen=True)
-class Finished:
-    """An upload to launch.
-
-    Attributes:
-        partition: `<dataset>/<split>`.
-        place: of a split that the data set does not know yet, relative to its root; None for one that it knows.
-        run_key: different for every launch, even of content that was there before; equal if a look is taken again.
-    """
-
-    partition: str
-    place: str | None
-    run_key: str
-
-
 @dataclass
-class State:
+class State(Memory):
     """What is known between two looks.
 
     Attributes:
-        epoch: when the state began, so that a state that was reset launches everything once more.
-        number: launches so far.
         launched: digest of the upload that was launched last, by partition.
         settling: digest that a listing had, and the time that it began, by partition.
         listing: the listing that is under way: partition, after, sum, count, began.
         turn: partition that was looked at last; the next look goes on behind it.
     """
 
-    epoch: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-    number: int = 0
     launched: dict[str, str] = field(default_factory=dict)
     settling: dict[str, tuple[str, float]] = field(default_factory=dict)
     listing: dict[str, Any] | None = None
     turn: str = ""
-
-    @classmethod
-    def from_text(cls, text: str | None) -> State:
-        """The state that `to_text` gave; a new one from nothing, or from what is no state."""
-        try:
-            return cls(**json.loads(text)) if text else cls()
-        except (TypeError, ValueError):
-            return cls()
-
-    def to_text(self) -> str:
-        """As text."""
-        return json.dumps(asdict(self), separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -234,10 +202,9 @@ class Look:
             self._launch(split, now)
 
     def _launch(self, split: _Split, content: str) -> None:
-        self._state.number += 1
         self._state.launched[split.partition] = content
-        run_key = f"{split.partition}@{self._state.epoch}-{self._state.number}-{content}"
-        self.finished.append(Finished(split.partition, None if split.known else split.place, run_key))
+        place = None if split.known else split.place
+        self.finished.append(self._state.launch_of(split.partition, place, content))
 
 
 def _below(root: str | Path, store: str | Path) -> str | None:

@@ -11,7 +11,8 @@ import pytest
 
 from fastdup_dagster.datasets import DatasetEntry, Uploads
 from fastdup_dagster.uploads import trees
-from fastdup_dagster.uploads.watch import Budget, Finished, Look, State
+from fastdup_dagster.uploads.memory import Finished
+from fastdup_dagster.uploads.watch import Budget, Look, State
 
 
 class Uploader:

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdup_dagster.images import Decoded
-from fastdup_dagster.models.captioning.folder import CLASSIFIER, ModelFolder, described
-from fastdup_dagster.models.captioning.generative import check_prompt
-from fastdup_dagster.models.captioning.preprocessing import ImagePreprocessor
+from fastdup_dagster.models.captioning.base import FolderCaptioner
+from fastdup_dagster.models.captioning.folder import CLASSIFIER, ModelFolder
 from fastdup_dagster.models.session import open_session
 
 
-class LabelCaptioner:
+class LabelCaptioner(FolderCaptioner):
     """A classifier of images, or of images with a question; the caption is its likeliest label.
 
     Args:
@@ -31,8 +29,6 @@ class LabelCaptioner:
         ValueError: for a model or a prompt that does not fit.
     """
 
-    min_side: int | None = None
-
     def __init__(
         self,
         folder: ModelFolder,
@@ -43,20 +39,10 @@ class LabelCaptioner:
     ) -> None:
         if options:
             raise TypeError(f"kwargs={dict(options)!r}: model {folder.name} chooses among labels and takes no options")
-        check_prompt(folder, prompt, options)
-        self.id = described(f"{folder.name}@{folder.sha256}", prompt, options)
+        super().__init__(folder, prompt, options)
         self._labels = folder.labels
-        self._preprocess = ImagePreprocessor(folder.preprocessing)
         self._session = open_session(folder.file(CLASSIFIER), providers, threads)
         self._question = _question(folder, prompt) if prompt else None
-
-    def prepare(self, image: Decoded) -> NDArray[np.float32]:
-        """One image as the model takes it, 3 x height x width; ViLT's differ in size.
-
-        Raises:
-            ValueError: if it has no such form.
-        """
-        return self._preprocess(image.pixels)
 
     def captions(self, images: Sequence[NDArray[np.float32]]) -> list[str]:
         """The likeliest label of each of the prepared images."""

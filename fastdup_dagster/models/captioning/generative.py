@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdup_dagster.images import Decoded
+from fastdup_dagster.models.captioning.base import FolderCaptioner
 from fastdup_dagster.models.captioning.decoder import Decoder
-from fastdup_dagster.models.captioning.folder import ENCODER, TEXT_ENCODER, ModelFolder, described
+from fastdup_dagster.models.captioning.folder import ENCODER, TEXT_ENCODER, ModelFolder
 from fastdup_dagster.models.captioning.generation import generate
 from fastdup_dagster.models.captioning.options import SpecialTokens, generation_options
-from fastdup_dagster.models.captioning.preprocessing import ImagePreprocessor
 from fastdup_dagster.models.session import open_session
 
 _BLIP_DEFAULTS = {"bos_token_id": 30522, "sep_token_id": 102}
 
 
-class GenerativeCaptioner:
+class GenerativeCaptioner(FolderCaptioner):
     """An image encoder, for questions a text encoder, and a decoder.
 
     Args:
@@ -35,8 +34,6 @@ class GenerativeCaptioner:
         ValueError: for a model, an option or a prompt that does not fit.
     """
 
-    min_side: int | None = None
-
     def __init__(
         self,
         folder: ModelFolder,
@@ -46,25 +43,15 @@ class GenerativeCaptioner:
         threads: int,
     ) -> None:
         self._answers = folder.has(TEXT_ENCODER)
-        check_prompt(folder, prompt, options)
-        self.id = described(f"{folder.name}@{folder.sha256}", prompt, options)
+        super().__init__(folder, prompt, options)
         self._options = generation_options(folder.generation, options, folder.name)
         self._special = special_tokens(folder)
         self._tokenizer = folder.tokenizer
-        self._preprocess = ImagePreprocessor(folder.preprocessing)
         self._encoder = open_session(folder.file(ENCODER), providers, threads)
         self._text_encoder = open_session(folder.file(TEXT_ENCODER), providers, threads) if self._answers else None
         self._decoder = Decoder(folder, providers, threads, self._options.use_cache)
         self._prompt = self._tokenizer.encode(prompt).ids if prompt else []
         self._check_room(folder)
-
-    def prepare(self, image: Decoded) -> NDArray[np.float32]:
-        """One image as the encoder takes it, 3 x height x width.
-
-        Raises:
-            ValueError: if it has no such form.
-        """
-        return self._preprocess(image.pixels)
 
     def captions(self, images: Sequence[NDArray[np.float32]]) -> list[str]:
         """A text for each of the prepared images."""
@@ -104,21 +91,6 @@ class GenerativeCaptioner:
         needed = max(self._options.max_tokens(prompt), len(self._prompt))
         if room is not None and needed > room:
             raise ValueError(f"model {folder.name}: {needed} tokens are asked for, but it has room for {room}")
-
-
-def check_prompt(folder: ModelFolder, prompt: str | None, options: Mapping[str, Any]) -> None:
-    """Refuses a prompt that the model has no use for, and the lack of one that it needs.
-
-    Raises:
-        ValueError: saying which.
-    """
-    needs = folder.has(TEXT_ENCODER) or folder.model_type == "vilt"
-    if needs and not prompt:
-        raise ValueError(f"model {folder.name} answers questions: give one as vqa_prompt")
-    if prompt and not needs and folder.model_type != "blip":
-        raise ValueError(f"vqa_prompt={prompt!r}: model {folder.name} takes none; model_name='vqa' answers questions")
-    if prompt is not None and not isinstance(prompt, str):
-        raise TypeError(f"vqa_prompt={prompt!r}: expected text")
 
 
 def special_tokens(folder: ModelFolder) -> SpecialTokens:
