@@ -128,7 +128,7 @@ def test_the_report_ties_everything_together(double, tmp_path):
     summary = summarise(double.tables)
     tiles = dict(re.findall(r'data-measure="(\w+)".*?<data class="value" value="(\d*)"', html, flags=re.S))
     assert {name: int(value) for name, value in tiles.items()} == {name: getattr(summary, name) for name in tiles}
-    assert len(tiles) == 9
+    assert len(tiles) == 10
     pairs = dict(re.findall(r'data-threshold="([\d.]+)".*?class="num total">(\d+)<', html, flags=re.S))
     assert {float(t): int(n) for t, n in pairs.items()} == summary.pairs_at
     assert "Similarity to the nearest image" in html and "Sharpness" in html
