@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -13,7 +14,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import opening
 from fastdup_dagster.sources.archive import BrokenArchiveError, Member, checked
 from fastdup_dagster.sources.base import Entry, FrameChoice
-from fastdup_dagster.sources.gzip_stream import gzip_reader
+from fastdup_dagster.sources.gzip_stream import GzipReader, gzip_reader
 from fastdup_dagster.sources.locations import Location, location
 from fastdup_dagster.sources.object_store import object_store
 from fastdup_dagster.sources.parts import Part, path_of
@@ -78,7 +79,7 @@ class Contents:
         found: dict[bytes, Member] = {}
         is_told, problem = False, None
         try:
-            for member in map(checked, _listing(kind, file, size, container.uri)):
+            for member in _listing(kind, file, size, container.uri):
                 if self._takes(member):
                     self._replaced += member.name in found
                     found[member.name] = member
@@ -124,9 +125,18 @@ class Contents:
 
 
 def _listing(kind: str, file: BinaryIO, size: int, uri: str) -> Iterator[Member]:
-    if kind == "zip":
-        return zip_members(file, size)
-    return tar_members(gzip_reader(uri, file) if kind == "tgz" else file)
+    """The members, those that are refused with the reason."""
+    if kind == "tgz":
+        return _of_gzip(gzip_reader(uri, file))
+    return map(checked, zip_members(file, size) if kind == "zip" else tar_members(file))
+
+
+def _of_gzip(reader: GzipReader) -> Iterator[Member]:
+    """Judged by what each takes in the file, as those of a zip are; that is no part of what they are, being rough."""
+    before = reader.source
+    for member in tar_members(reader):
+        yield replace(checked(replace(member, packed=reader.source - before)), packed=0)
+        before = reader.source
 
 
 def _member_entry(container: Entry, kind: str, member: Member, token: str) -> Entry:

@@ -83,8 +83,15 @@ class ObjectStore:
             self._session = botocore.session.get_session()
             self._credentials = self._session.get_credentials()
             self._client = self._make_client(None)
+        except ValueError:  # botocore's text repeats the URL, whatever is in it
+            raise EndpointError("the endpoint of the AWS settings is no URL: check AWS_ENDPOINT_URL") from None
         except BotoCoreError as error:  # a profile that is not there, a role that cannot be taken on
             raise NoCredentialsError(f"the AWS settings of this process cannot be used: {error}") from error
+        if "@" in urlsplit(self._client.meta.endpoint_url).netloc:
+            raise EndpointError(
+                f"the URL of {self.endpoint} holds a user or password, which would end in logs: put credentials where "
+                "the AWS tools look for them (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
+            )
         if self._credentials is None:
             raise NoCredentialsError(
                 f"no credentials for {self.endpoint}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "

@@ -56,7 +56,7 @@ class NotConnectedError(PassingError):
 
 @contextmanager
 def typed(endpoint: str) -> Iterator[None]:
-    """Turns the errors of botocore and urllib3 into ours.
+    """Turns the errors of botocore and urllib3 into ours, without a trace of theirs: Dagster would show those instead.
 
     Raises:
         EndpointError: for a connection that is not secure.
@@ -68,19 +68,19 @@ def typed(endpoint: str) -> Iterator[None]:
 
     try:
         yield
-    except (boto.SSLError, http.SSLError) as error:
+    except (boto.SSLError, http.SSLError):
         raise EndpointError(
             f"no secure connection to {endpoint}: a certificate that is not trusted here? AWS_CA_BUNDLE names the file "
             "of those that are"
-        ) from error
-    except (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError) as error:
-        raise NotConnectedError(endpoint) from error
-    except (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError) as error:
-        raise NotConnectedError(endpoint) from error
+        ) from None
+    except (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError):
+        raise NotConnectedError(endpoint) from None
+    except (http.NewConnectionError, http.ConnectTimeoutError, http.ProxyError):
+        raise NotConnectedError(endpoint) from None
     except (boto.HTTPClientError, http.HTTPError) as error:
-        raise PassingError(f"the connection broke ({type(error).__name__})") from error
+        raise PassingError(f"the connection broke ({type(error).__name__})") from None
     except (boto.NoCredentialsError, boto.CredentialRetrievalError, boto.TokenRetrievalError) as error:
-        raise NoCredentialsError(f"no usable credentials for {endpoint}: {error}") from error
+        raise NoCredentialsError(f"no usable credentials for {endpoint}: {error}") from None
 
 
 def retried(once: Callable[[], _Result], what: str, to_connect: int = ATTEMPTS) -> _Result:
@@ -105,9 +105,9 @@ def retried(once: Callable[[], _Result], what: str, to_connect: int = ATTEMPTS) 
                 raise EndpointError(
                     f"{what}: nothing answers at {error.endpoint}: check AWS_ENDPOINT_URL, or the server of the "
                     "minio:// URL, and that it is running"
-                ) from error
+                ) from None
         except PassingError as error:
             if attempt == ATTEMPTS:
-                raise RemoteError(f"{error}, {attempt} times in a row") from error
+                raise RemoteError(f"{error}, {attempt} times in a row") from None
         delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (attempt - 1))
         time.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret

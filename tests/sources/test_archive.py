@@ -268,11 +268,26 @@ def test_members_that_lie_one_over_another_are_a_bomb(tmp_path: Path) -> None:
 def test_a_tar_gz_that_unpacks_to_a_thousand_times_its_size_is_read_no_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdup_dagster.sources.gzip_stream._BOMB_BYTES", 2**20)
+    monkeypatch.setattr("fastdup_dagster.sources.gzip_stream._ENDLESS_BYTES", 2**20)
     (tmp_path / "x.tgz").write_bytes(gzip.compress(tar_of({"a.jpg": noise(100), "b.bin": bytes(2**25), "c.jpg": b"c"})))
     entries, notes = listed(tmp_path / "x.tgz")
     assert by_name(entries) == {"x.tgz": "READ_ERROR", "x.tgz/a.jpg": None}
     assert "refused" in notes[0]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_member_that_is_a_bomb_costs_nobody_else_a_row(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdup_dagster.sources.archive.MIN_BOMB_BYTES", 2**20)
+    files = {"a.jpg": noise(5000), "b.jpg": bytes(2**22), "c.jpg": bytes(2**22), "d.jpg": noise(5000, 1)}
+    path = tmp_path / f"x.{kind}"
+    path.write_bytes(archive_of(kind, files))
+    for _ in range(2):  # the second listing goes by what the first one kept
+        entries, notes = listed(path)
+        codes = [entry.error_code for entry in entries]
+        assert codes == [None, "IMAGE_TOO_LARGE", "IMAGE_TOO_LARGE", None] and not notes
+        assert read_bytes(entries[3].uri) == files["d.jpg"]
 
 
 def members(count: int = 6, size: int = 3000) -> Files:
