@@ -170,16 +170,22 @@ class ModelStore:
     def publish(
         self, model: NamedModel, staging: Path, hashes: Mapping[str, str], source: str, licence: str | None, why: str
     ) -> StoredModel:
-        """Moves collected files in place of an earlier model, and writes the record last."""
+        """Puts collected files, with their record, in the place of an earlier model, which is whole until then."""
         folder = self.root / model.name
         stored = StoredModel(model.name, folder, dict(hashes), source, licence, why)
-        shutil.rmtree(folder, ignore_errors=True)
+        made, old = (staging.with_name(f"{staging.name}.{state}") for state in ("new", "old"))
+        for leftover in (made, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         for name in hashes:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (staging / name).replace(folder / name)
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).replace(made / name)
         record = {key: value for key, value in asdict(stored).items() if key != "folder"}
-        write_atomically(folder / _RECORD, json.dumps(record, indent=2).encode())
-        shutil.rmtree(staging, ignore_errors=True)
+        write_atomically(made / _RECORD, json.dumps(record, indent=2).encode())
+        if folder.exists():
+            folder.replace(old)
+        made.replace(folder)
+        for leftover in (staging, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         return stored
 
 

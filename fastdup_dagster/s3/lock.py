@@ -47,13 +47,15 @@ class ObjectLock:
         self._me = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
         self._etag = ""
         self._renewals = 0
+        self._is_lost = False
 
     @contextlib.contextmanager
     def held(self, patience: float) -> Iterator[None]:
         """Holds the lock; it is renewed by a thread.
 
         Raises:
-            TakenError: if another one still holds it after `patience` seconds.
+            TakenError: if another one still holds it after `patience` seconds; at the end, if another one took it
+                over meanwhile, because it could not be renewed in time.
         """
         end = time.monotonic() + patience
         while not self._take():
@@ -69,6 +71,8 @@ class ObjectLock:
             stop.set()
             renewing.join()
             self._release()
+        if self._is_lost:
+            raise TakenError(f"taken over by {self._holder()} while this run had no connection: run it again")
 
     def _take(self) -> bool:
         """Creates the object, or takes over one that has expired."""
@@ -109,7 +113,9 @@ class ObjectLock:
     def _renew(self, stop: threading.Event) -> None:
         while not stop.wait(self._expiry / 4):
             with contextlib.suppress(RemoteError):  # tried again in a moment; until it expires nothing is lost
-                self._write(IfMatch=self._etag)
+                if not self._write(IfMatch=self._etag):
+                    self._is_lost = True
+                    return
 
     def _release(self) -> None:
         with contextlib.suppress(

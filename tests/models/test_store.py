@@ -53,6 +53,21 @@ def test_a_file_is_copied_under_its_name_with_the_data_beside_it(
     assert load_model(settings_from({"model_path": "clip"})).width == 512
 
 
+def test_a_model_stays_whole_until_the_one_that_replaces_it_is(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one.onnx").write_bytes(b"one")
+    (tmp_path / "two.onnx").write_bytes(b"two")
+    ModelStore().add("clip", tmp_path / "one.onnx", "MIT")
+    with monkeypatch.context() as patch:
+        patch.setattr("fastdup_dagster.models.store.write_atomically", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ModelStore().add("clip", tmp_path / "two.onnx", "MIT")
+    found = ModelStore().require("clip", "x")
+    assert found.graph.read_bytes() == b"one"
+    assert ModelStore().add("clip", tmp_path / "two.onnx", "MIT").graph.read_bytes() == b"two"
+
+
 def test_a_folder_of_several_files_is_copied_whole(model_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "caption"
     (folder / "onnx").mkdir(parents=True)

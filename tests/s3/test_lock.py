@@ -48,6 +48,15 @@ def test_whoever_lost_its_lock_does_not_remove_the_one_of_the_new_holder(objects
     assert objects.head(place) is not None
 
 
+def test_a_run_whose_lock_was_taken_over_meanwhile_ends_with_that_error(objects, place) -> None:
+    with (
+        pytest.raises(TakenError, match="taken over by another"),
+        ObjectLock(objects, place, expiry=1.0).held(0),
+    ):
+        objects.put(place, b'{"holder": "another"}')
+        time.sleep(0.6)  # longer than a renewal takes to come
+
+
 def test_a_write_whose_answer_was_lost_is_recognised(objects, place, monkeypatch) -> None:
     put = objects.put
 
