@@ -101,7 +101,7 @@ def test_the_numbers_that_are_seen_are_those_of_the_tables(split, folder, view):
         "tiles => tiles.map(t => [t.dataset.measure, Number(t.querySelector('data').value)])"
     )
     assert dict(tiles) == {name: getattr(summary, name) for name, _ in tiles}
-    assert len(tiles) == 9
+    assert len(tiles) == 10
     for kind, total in (("duplicates", summary.pairs), ("outliers", summary.outliers), ("blurry", summary.blurry)):
         page = viewer.open(folder / f"{kind}.html")
         assert page.locator("article").count() == total
