@@ -1,9 +1,11 @@
 """A text about each image."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from fastdup_dagster.assets import array_checks, expectations
 from fastdup_dagster.assets.caption_model import caption_model
@@ -17,11 +19,17 @@ from fastdup_dagster.resources.great_expectations import GreatExpectationsResour
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.progress import Progress
 from fastdup_dagster.resources.store import StoreResource
-from fastdup_dagster.stages import captions as stage
+from fastdup_dagster.stages.captions import Captions, stage_captions
 from fastdup_dagster.storage import StagedTable
 
 Result = dg.AssetCheckResult | dg.Output[StagedTable]
 _SHOWN = 6
+
+
+class CaptionsConfig(dg.Config):
+    """What may be asked of one run."""
+
+    recompute: bool = Field(False, description="reuse no published caption")
 
 
 @dg.asset(
@@ -32,6 +40,7 @@ _SHOWN = 6
 )
 def captions(
     context: dg.AssetExecutionContext,
+    config: CaptionsConfig,
     image_manifest: pl.DataFrame,
     datasets: DatasetsResource,
     store: StoreResource,
@@ -40,31 +49,43 @@ def captions(
     pages: PagesResource,
     progress: dg.ResourceParam[Progress],
 ) -> Iterator[Result]:
-    """A caption, tags, or the answer to a question about each image; an image that has none keeps the reason."""
+    """A caption, tags, or the answer to a question about each image; an image that has none keeps the reason.
+
+    Only images that are new or changed go through the model; a run that was killed goes on where it stopped.
+    """
     key = context.partition_key
     settings = datasets.settings(key)
     of, model = store.of(key), captioner.load(settings)
     report = progress.track(context, "captions")
     with (
         of.lock("captions", key),
-        stage.stage_captions(image_manifest, settings, model, of, key, report) as staged,
+        stage_captions(
+            image_manifest, settings, model, settings.captions.batch_size, of, key, report, config.recompute
+        ) as done,
     ):
-        joined = array_checks.captions_against_manifest(staged.scan(), image_manifest)
+        joined = array_checks.captions_against_manifest(done.staged.scan(), image_manifest)
         yield from gate(context, pages, gx.check(joined, "captions", key, expectations.captions(settings)))
-        failed = joined.filter(pl.col("error").is_not_null())
-        named = joined.filter(pl.col("caption").is_not_null()).head(_SHOWN).join(image_manifest, on="index", how="left")
-        shown = named.select("uri", "filename", "caption").iter_rows()
         yield dg.Output(
-            staged,
-            data_version=dg.DataVersion(staged.digest),
-            metadata={
-                **rows(staged.rows),
-                "model": model.id,
-                "without a caption": failed.height,
-                "examples": picture_table(
-                    ("image", "file", "caption"),
-                    [(thumbnail(uri), text(name), text(said)) for uri, name, said in shown],
-                ),
-                "failed": records(failed.select("index", "filename", "error").head(20)) if failed.height else "none",
-            },
+            done.staged,
+            data_version=dg.DataVersion(done.staged.digest),
+            metadata=_metadata(done, joined, image_manifest, model.id),
         )
+        done.finish()
+
+
+def _metadata(done: Captions, joined: pl.DataFrame, manifest: pl.DataFrame, model: str) -> dict[str, Any]:
+    failed = joined.filter(pl.col("error").is_not_null())
+    named = joined.filter(pl.col("caption").is_not_null()).head(_SHOWN).join(manifest, on="index", how="left")
+    shown = named.select("uri", "filename", "caption").iter_rows()
+    return {
+        **rows(done.staged.rows),
+        "model": model,
+        "captioned now": done.summary.captioned,
+        "reused": done.summary.reused,
+        "without a caption": failed.height,
+        "examples": picture_table(
+            ("image", "file", "caption"),
+            [(thumbnail(uri), text(name), text(said)) for uri, name, said in shown],
+        ),
+        "failed": records(failed.select("index", "filename", "error").head(20)) if failed.height else "none",
+    }

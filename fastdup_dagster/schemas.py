@@ -340,6 +340,8 @@ CAPTIONS = TableSchema(
         _INDEX,
         Column("caption", pa.string(), "the text, null if there is none", nullable=True),
         Column("model", pa.string(), "name@sha256 of the captioner, with the prompt and the options it was given"),
+        _CONTENT_HASH,
+        _SOURCE_KEY,
         Column("error", pa.string(), "why there is no caption: code and reason, null if there is one", nullable=True),
     ),
 )

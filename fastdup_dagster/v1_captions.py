@@ -1,7 +1,11 @@
-"""`fd.caption`: captions of the instances of a finished run, beside their annotations."""
+"""`fd.caption`: captions of the instances of a finished run, beside their annotations.
+
+What was captioned is kept in work_dir, a table for each captioner: the same images are not captioned again.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +15,13 @@ import numpy as np
 import polars as pl
 
 from fastdup_dagster.checks import choice, whole
-from fastdup_dagster.models.captioning import load_captioner
+from fastdup_dagster.models.captioning.opened import opened_when_used
 from fastdup_dagster.pandas_frames import to_pandas
 from fastdup_dagster.results import Results, with_annotations
-from fastdup_dagster.stages.captions import caption_blocks
+from fastdup_dagster.settings import CaptionSettings
+from fastdup_dagster.stages.captions import caption_recipe, stage_captions
+from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.work_dir import KEY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +35,9 @@ _MADE = ("caption", "model", "error")
 class CaptionRequest:
     """The arguments of `caption`, checked."""
 
-    model_name: str
+    how: CaptionSettings
     providers: tuple[str, ...]
-    batch_size: int
     subset: Sequence[Any] | None
-    prompt: str | None
-    options: Mapping[str, Any]
 
     @classmethod
     def checked(
@@ -45,7 +49,7 @@ class CaptionRequest:
             TypeError: for a value of another kind, naming the argument.
             ValueError: for a value that is refused.
         """
-        if not isinstance(model_name, str | Path):
+        if not isinstance(model_name, str | Path) or not str(model_name):
             raise TypeError(f"model_name={model_name!r}: expected the name of a model, or the path of its folder")
         if subset is not None and (isinstance(subset, str | bytes) or not hasattr(subset, "__iter__")):
             raise TypeError(f"subset={subset!r}: expected a list of file names or ids")
@@ -53,14 +57,22 @@ class CaptionRequest:
             raise TypeError(f"vqa_prompt={vqa_prompt!r}: expected text")
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise TypeError(f"kwargs={kwargs!r}: expected a dictionary")
-        return cls(
-            str(model_name),
-            _DEVICES[choice("device", device, _DEVICES)],
-            whole("batch_size", batch_size, 1),
-            None if subset is None else list(subset),
-            vqa_prompt,
-            dict(kwargs or {}),
+        how = CaptionSettings(
+            model=str(model_name),
+            prompt=vqa_prompt,
+            batch_size=whole("batch_size", batch_size, 1),
+            options=_plain(dict(kwargs or {})),
         )
+        return cls(how, _DEVICES[choice("device", device, _DEVICES)], None if subset is None else list(subset))
+
+
+def _plain(options: dict[Any, Any]) -> dict[str, Any]:
+    for name, value in options.items():
+        try:
+            json.dumps({str(name): value}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"kwargs: {name}={value!r}: expected a number, text or a truth value") from error
+    return {str(name): value for name, value in options.items()}
 
 
 def caption_frame(results: Results, request: CaptionRequest) -> pd.DataFrame:
@@ -73,15 +85,30 @@ def caption_frame(results: Results, request: CaptionRequest) -> pd.DataFrame:
     Raises:
         ValueError: for a name or id of the subset that is no instance of the run.
     """
-    settings = results.run.settings
-    captioner = load_captioner(request.model_name, request.prompt, request.options, request.providers, settings.threads)
-    wanted = _wanted(results, request.subset)
-    made = pl.concat(list(caption_blocks(wanted, settings, captioner, request.batch_size)))
+    made = _captions(results, request, _wanted(results, request.subset))
     frame, _ = with_annotations(made, results.annotations, {"index": ""})
     # Like V1's: what is known of an image first, what was made of it last.
     shown = frame.select(pl.exclude(_MADE), *_MADE)
     order = [name for name in results.annotations.columns if name in shown.columns]
     return to_pandas(shown.select(*order, pl.exclude(order)), results.with_gaps)
+
+
+def _captions(results: Results, request: CaptionRequest, wanted: pl.DataFrame) -> pl.DataFrame:
+    """`index` and what was made of these rows of the manifest; what is new goes into the table of the captioner."""
+    settings, store = results.run.settings, results.store
+    captioner = opened_when_used(request.how, request.providers, settings.threads)
+    recipe = caption_recipe(settings, captioner.id)
+    key = f"{KEY}/{recipe}"
+    with store.lock("captions", key):
+        there = store.exists("captions", key)
+        kept: list[str] = store.read("captions", key, ["source_key"])["source_key"].to_list() if there else []
+        known = pl.Series(source_keys(results.manifest, recipe), dtype=pl.String).is_in(kept)
+        listed = results.manifest.filter(known | pl.col("index").is_in(wanted["index"].implode()))
+        with stage_captions(listed, settings, captioner, request.how.batch_size, store, key) as captions:
+            captions.staged.publish()
+            captions.finish()
+        made = store.read("captions", key, ["index", *_MADE])
+    return made.join(wanted, on="index", how="semi", maintain_order="left")
 
 
 def _wanted(results: Results, subset: Sequence[Any] | None) -> pl.DataFrame:

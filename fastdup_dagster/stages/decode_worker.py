@@ -58,15 +58,16 @@ class Task:
     file_size: int | None = None
 
 
-def chunked(tasks: list[Task], most_bytes: int | None = None) -> Iterator[list[Task]]:
-    """Chunks of about `CHUNK` tasks; crops of one image are never parted, so that it is decoded once.
+def chunked(tasks: list[Task], most_bytes: int | None = None, length: int = CHUNK) -> Iterator[list[Task]]:
+    """Chunks of about `length` tasks; crops of one image are never parted, so that it is decoded once.
 
     Args:
         tasks: all of a pass.
         most_bytes: a chunk ends, too, where its files come to so much.
+        length: tasks a chunk.
     """
     if most_bytes is None and not any(task.box for task in tasks):
-        yield from (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+        yield from (tasks[start : start + length] for start in range(0, len(tasks), length))
         return
     by_image: dict[str, list[Task]] = {}
     for task in tasks:
@@ -76,14 +77,16 @@ def chunked(tasks: list[Task], most_bytes: int | None = None) -> Iterator[list[T
     for crops in by_image.values():
         chunk += crops
         size += crops[0].file_size or 0
-        if len(chunk) >= CHUNK or (most_bytes is not None and size >= most_bytes):
+        if len(chunk) >= length or (most_bytes is not None and size >= most_bytes):
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def reading_runs(tasks: list[Task], most_bytes: int | None = None) -> Iterator[Iterator[list[Task]]]:
+def reading_runs(
+    tasks: list[Task], most_bytes: int | None = None, length: int = CHUNK
+) -> Iterator[Iterator[list[Task]]]:
     """Chunks in runs: those of one run must be worked on one after another, different runs may go side by side.
 
     A run is one chunk, but for a video, whose frames are decoded from front to back by one worker at a time. Members of
@@ -92,15 +95,16 @@ def reading_runs(tasks: list[Task], most_bytes: int | None = None) -> Iterator[I
     Args:
         tasks: all of a pass.
         most_bytes: a chunk of whole files ends, too, where they come to so much.
+        length: tasks a chunk.
     """
     parts: dict[str, list[tuple[Part, Task]]] = {}
     for task in tasks:
         if (part := part_of(task.uri)) is not None:
             parts.setdefault(part.container, []).append((part, task))
     others = tasks if not parts else [task for task in tasks if part_of(task.uri) is None]
-    yield from (iter([chunk]) for chunk in chunked(others, most_bytes))
+    yield from (iter([chunk]) for chunk in chunked(others, most_bytes, length))
     for inside in parts.values():
-        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)])
+        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)], length=length)
         if inside[0][0].kind == "video":
             yield ordered
         else:
@@ -133,7 +137,7 @@ class ChunkRows:
         return cls(size, {name: {} for name in tables}, {name: {} for name in tables}, {name: {} for name in tables})
 
 
-class _File:
+class ImageFile:
     """One file, read when first asked for, and decoded at full size once for all crops of it."""
 
     def __init__(self, uri: str, read: Reader, max_pixels: int, min_side: int) -> None:
@@ -207,15 +211,13 @@ class DecodeWorker:
         self._known = known
         self._read = read
         self._margins = Margins.of(settings)
-        # Which position computes the row of these bytes; `setdefault` is atomic, so threads need no lock.
-        self._owners: dict[tuple[str, str], int] = {}
 
     def __call__(self, tasks: Sequence[Task]) -> ChunkRows:
         """The rows of these tasks. An image that fails becomes a row with the reason."""
         result = ChunkRows.of(len(tasks), self._known)
         batch = _Batch(self._model.side)
         for uri, crops in itertools.groupby(tasks, key=lambda task: task.uri):
-            file = _File(uri, self._read, self._settings.max_pixels, decode_side(self._model))
+            file = ImageFile(uri, self._read, self._settings.max_pixels, decode_side(self._model))
             for task in crops:
                 try:
                     self._one(task, file, batch, result)
@@ -227,7 +229,7 @@ class DecodeWorker:
         self._embed(batch, result)
         return result
 
-    def _one(self, task: Task, file: _File, batch: _Batch, result: ChunkRows) -> None:
+    def _one(self, task: Task, file: ImageFile, batch: _Batch, result: ChunkRows) -> None:
         digest = file.content_hash
         if task.box is not None:
             digest = content_hash(f"{digest}:{geometry(task.box, self._margins)}".encode())
@@ -235,7 +237,7 @@ class DecodeWorker:
         for name in task.tables:
             if (place := self._known[name].find_content(digest)) is not None:
                 result.reused[name][task.position] = place
-            elif (owner := self._owners.setdefault((name, digest), task.position)) != task.position:
+            elif (owner := self._known[name].owner(digest, task.position)) != task.position:
                 result.copies[name][task.position] = owner
             else:
                 missing.add(name)
@@ -250,7 +252,7 @@ class DecodeWorker:
             self._fail(task, "READ_ERROR", f"{type(error).__name__}: {error}", result, missing, digest, len(file.data))
 
     def _compute(
-        self, task: Task, file: _File, digest: str, tables: set[str], batch: _Batch, result: ChunkRows
+        self, task: Task, file: ImageFile, digest: str, tables: set[str], batch: _Batch, result: ChunkRows
     ) -> None:
         image = file.reduced() if task.box is None else crop(file.full, task.box, self._margins)
         working = working_image(image)

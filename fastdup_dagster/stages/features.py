@@ -8,32 +8,25 @@ id order into tables that are ready to publish. Memory holds a few chunks a work
 from __future__ import annotations
 
 import hashlib
-import itertools
 import time
-import uuid
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from fastdup_dagster.images import Margins, opencv_alone
+from fastdup_dagster.images import Margins
 from fastdup_dagster.memory import frugal_memory, trim_memory
 from fastdup_dagster.models import EmbeddingModel
-from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, Column, TableSchema
+from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources.part_reading import keeping_open
+from fastdup_dagster.stages.chunk_pool import worked
 from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, decode_side, reading_runs
-from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.read_ahead import remote_reader
-from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.storage import StagedTable, TableStore, remove_tree, write_parquet
+from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
+from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
 Progress = Callable[[int, int], None]
 
@@ -98,51 +91,6 @@ class Features:
             table.discard()
 
 
-@dataclass
-class _TablePlan:
-    """Where each row of one table will come from."""
-
-    schema: TableSchema
-    keys: list[str]
-    rows: ReusableRows
-    parts: Path
-    file: NDArray[np.int32]
-    row: NDArray[np.int64]
-    pending: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    copies: dict[int, int] = field(default_factory=dict)
-
-    def flush(self) -> None:
-        """Writes the pending rows as a part file."""
-        if not self.pending:
-            return
-        rows = [{"index": position, **row} for position, row in self.pending]
-        frame = self.schema.frame(pl.DataFrame([_series(column, rows) for column in self.schema.columns]))
-        path = self.parts / f"part-{uuid.uuid4().hex}.parquet"
-        temporary = path.with_suffix(".tmp")
-        # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
-        table = frame.to_arrow().cast(self.schema.arrow)
-        write_parquet(table, temporary)
-        temporary.rename(path)
-        number = self.rows.add_file(path)
-        for row, (position, _) in enumerate(self.pending):
-            self.file[position], self.row[position] = number, row
-        self.pending.clear()
-
-
-def _series(column: Column, rows: Sequence[dict[str, Any]]) -> pl.Series:
-    """One column of rows. Arrays go in as one block: row by row, polars would look at each number."""
-    values = [row.get(column.name) for row in rows]
-    dtype = column.polars_dtype
-    if not isinstance(dtype, pl.Array):
-        return pl.Series(column.name, values, dtype=dtype)
-    there = np.array([value is not None for value in values])
-    block = np.zeros((len(values), *dtype.shape), dtype=pl.Series([], dtype=dtype.inner).to_numpy().dtype)
-    if there.any():
-        block[there] = [value for value in values if value is not None]
-    series = pl.Series(column.name, block, dtype=dtype)
-    return series if there.all() else series.zip_with(pl.Series(there), pl.Series(column.name, [None], dtype=dtype))
-
-
 @frugal_memory()
 def compute_features(
     manifest: pl.DataFrame,
@@ -177,7 +125,7 @@ def compute_features(
         remove_tree(parts)
     plans = {name: _plan(name, manifest, settings, model, store, key, recompute) for name in tables}
     failed = manifest["error_code"].is_not_null().to_numpy()
-    tasks = [task for task in _tasks(manifest, plans) if not failed[task.position]]
+    tasks = [task for task in tasks_of(manifest, plans) if not failed[task.position]]
     reused = len(manifest) - len(tasks) - int(failed.sum())
     known = {name: plan.rows for name, plan in plans.items()}
     try:
@@ -230,26 +178,13 @@ def _plan(
     store: TableStore,
     key: str,
     recompute: bool,
-) -> _TablePlan:
+) -> TablePlan:
     schema = EMBEDDINGS.with_embedding_width(model.width) if name == "embeddings" else IMG_STATS
     made_by = recipe(name, settings, model)
     parts = store.staging(_STAGE, key, name, made_by)
     parts.mkdir(parents=True, exist_ok=True)
     published = [] if recompute or not store.exists(name, key) else [store.fetch(name, key, parts)]
-    rows = ReusableRows(schema, made_by, [*published, *sorted(parts.glob("part-*.parquet"))])
-    keys = source_keys(manifest, made_by)
-    file, row = rows.find(keys)
-    # What the listing refuses now has no row, whatever an earlier listing made of the same file.
-    file[manifest["error_code"].is_not_null().to_numpy()] = NOWHERE
-    return _TablePlan(schema, keys, rows, parts, file, row)
-
-
-def _tasks(manifest: pl.DataFrame, plans: dict[str, _TablePlan]) -> Iterator[Task]:
-    columns = manifest.select("index", "uri", "box", "file_size")
-    for position, (index, uri, box, size) in enumerate(columns.iter_rows()):
-        missing = frozenset(name for name, plan in plans.items() if plan.file[position] == NOWHERE)
-        if missing:
-            yield Task(position, index, uri, missing, None if box is None else tuple(box), size)
+    return TablePlan.of(schema, made_by, manifest, published, parts)
 
 
 @dataclass
@@ -264,67 +199,32 @@ def _run(
     tasks: list[Task],
     runs: Iterator[Iterator[list[Task]]],
     worker: DecodeWorker,
-    plans: dict[str, _TablePlan],
+    plans: dict[str, TablePlan],
     threads: int,
     progress: Progress | None,
 ) -> _Counts:
-    """Keeps every worker busy with at most two chunks each in flight; results are taken in order.
-
-    Of a run of chunks that only one worker can read at a time, the next is begun when the one before it is done.
-    """
+    """Keeps every worker busy with at most two chunks each in flight; results are taken in order."""
     counts = _Counts()
     done = 0
     started = flushed = time.monotonic()
-    running: deque[_Begun] = deque()
-    with (
-        opencv_alone(),
-        keeping_open(2 * threads),
-        ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool,
-    ):
-        for _ in range(2 * threads):
-            running.extend(_begin(runs, worker, pool))
-        try:
-            while running:
-                future, run = running.popleft()
-                result = future.result()
-                running.extend(_begin(itertools.chain([run], runs), worker, pool))
-                _record(result, plans, counts)
-                done += result.size
-                now = time.monotonic()
-                pending = max(len(plan.pending) for plan in plans.values())
-                if pending >= _PART_ROWS or now - flushed >= max(_PART_SECONDS, _PART_SHARE * (now - started)):
-                    for plan in plans.values():
-                        plan.flush()
-                    flushed = now
-                if progress:
-                    progress(done, len(tasks))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    _share(plans)
+    with closing(worked(runs, worker, threads, 2 * threads)) as results:
+        for result in results:
+            _record(result, plans, counts)
+            done += result.size
+            now = time.monotonic()
+            pending = max(len(plan.pending) for plan in plans.values())
+            if pending >= _PART_ROWS or now - flushed >= max(_PART_SECONDS, _PART_SHARE * (now - started)):
+                for plan in plans.values():
+                    plan.flush()
+                flushed = now
+            if progress:
+                progress(done, len(tasks))
+    for plan in plans.values():
+        plan.settle()
     return counts
 
 
-_Begun = tuple[Future[ChunkRows], Iterator[list[Task]]]
-
-
-def _begin(runs: Iterable[Iterator[list[Task]]], worker: DecodeWorker, pool: ThreadPoolExecutor) -> Iterator[_Begun]:
-    """Hands the next chunk of the first run that has one to a worker."""
-    for run in runs:
-        for chunk in itertools.islice(run, 1):
-            yield pool.submit(worker, chunk), run
-            return
-
-
-def _share(plans: dict[str, _TablePlan]) -> None:
-    """Gives images that are copies of others of this pass the place of their row."""
-    for plan in plans.values():
-        plan.flush()
-        for position, owner in plan.copies.items():
-            plan.file[position], plan.row[position] = plan.file[owner], plan.row[owner]
-
-
-def _record(result: ChunkRows, plans: dict[str, _TablePlan], counts: _Counts) -> None:
+def _record(result: ChunkRows, plans: dict[str, TablePlan], counts: _Counts) -> None:
     for name, plan in plans.items():
         for position, (file, row) in result.reused[name].items():
             plan.file[position], plan.row[position] = file, row
@@ -339,23 +239,11 @@ def _record(result: ChunkRows, plans: dict[str, _TablePlan], counts: _Counts) ->
 
 
 def _assemble(
-    staged: StagedTable, plan: _TablePlan, manifest: pl.DataFrame, settings: Settings, model: EmbeddingModel
+    staged: StagedTable, plan: TablePlan, manifest: pl.DataFrame, settings: Settings, model: EmbeddingModel
 ) -> None:
     """Writes the rows in id order: ids, keys and flags as they are now, everything else as it was computed."""
-    blocks = ordered_blocks(plan.rows, plan.file, plan.row, _BLOCK, plan.parts)
-    for start, taken in zip(range(0, len(manifest), _BLOCK), blocks, strict=True):
-        block = manifest[start : start + _BLOCK]
-        keys = pl.Series("source_key", plan.keys[start : start + _BLOCK], dtype=pl.String)
-        known = plan.file[start : start + _BLOCK] != NOWHERE
-        if taken is not None and known.all():
-            frame = taken
-        else:
-            frame = _failed_rows(plan.schema, block, model)
-            if taken is not None:
-                order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-                both = pl.concat([taken.select(plan.schema.names), frame.filter(pl.Series(~known))])
-                frame = both[np.argsort(order)]
-        staged.write(plan.schema.frame(_flagged(frame.with_columns(block["index"], keys), settings)))
+    for frame in plan.blocks(manifest, lambda block: _failed_rows(plan.schema, block, model), _BLOCK):
+        staged.write(plan.schema.frame(_flagged(frame, settings)))
         trim_memory()
     staged.close()
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from fastdup_dagster.schemas import TableSchema
 
 NOWHERE = -1
+MODEL_FAILED = "the model failed"
 # Reasons that are not in the bytes: the next time they may be gone.
-_TRANSIENT = ("READ_ERROR", "MISSING_FILE", "MISSING_ANNOTATION")
+_TRANSIENT = ("READ_ERROR", "MISSING_FILE", "MISSING_ANNOTATION", MODEL_FAILED)
 
 
 def source_keys(manifest: pl.DataFrame, recipe: str) -> list[str]:
@@ -55,6 +56,8 @@ class ReusableRows:
         self.recipe = recipe
         self._files: list[Path] = []
         self._by_key: dict[str, tuple[int, int]] = {}
+        # `setdefault` is atomic, so threads need no lock.
+        self._owners: dict[str, int] = {}
         for path in files:
             self._add(path)
 
@@ -62,18 +65,25 @@ class ReusableRows:
         try:
             if not pq.read_schema(path).equals(self.schema.arrow):
                 return
-            keys = pl.read_parquet(path, columns=["source_key", "error_code"], glob=False)
+            # Where there is no code of its own, the reason begins with one.
+            reason = "error_code" if "error_code" in self.schema.names else "error"
+            keys = pl.read_parquet(path, columns=["source_key", reason], glob=False).select("source_key", reason)
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
             return
         number = self.add_file(path)
-        for row, (key, code) in enumerate(keys.iter_rows()):
-            if code not in _TRANSIENT and key.startswith(self.recipe):
+        for row, (key, why) in enumerate(keys.iter_rows()):
+            if not (why or "").startswith(_TRANSIENT) and key.startswith(self.recipe):
                 self._by_key.setdefault(key, (number, row))
 
     def add_file(self, path: Path) -> int:
         """Adds a file whose rows the caller keeps track of, and returns its number."""
         self._files.append(path)
         return len(self._files) - 1
+
+    @property
+    def files(self) -> int:
+        """How many files there are; they are numbered from 0."""
+        return len(self._files)
 
     def path(self, number: int) -> Path:
         """The file of a number."""
@@ -87,6 +97,10 @@ class ReusableRows:
     def find_content(self, content_hash: str) -> tuple[int, int] | None:
         """Where a row made from the same bytes by the same recipe is."""
         return self._by_content.get(content_hash)
+
+    def owner(self, content_hash: str, position: int) -> int:
+        """Which position computes the row of these bytes in this pass: the one that asks first."""
+        return self._owners.setdefault(content_hash, position)
 
     @cached_property
     def _by_content(self) -> dict[str, tuple[int, int]]:

@@ -14,7 +14,7 @@ import pytest
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.models.store import ModelStore
-from fastdup_dagster.stages import captions as stage
+from fastdup_dagster.stages.table_plan import TablePlan
 
 FIXTURES = Path(__file__).parents[1] / "models" / "captioning" / "fixtures"
 
@@ -26,9 +26,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-def run(project: Any, key: str = "pets/train") -> dg.ExecuteInProcessResult:
+def run(project: Any, key: str = "pets/train", **config: Any) -> dg.ExecuteInProcessResult:
     job = build_definitions().resolve_job_def("caption_split")
-    return job.execute_in_process(instance=project.instance, partition_key=key, raise_on_error=False)
+    asked = {"ops": {"captions": {"config": config}}}
+    return job.execute_in_process(asked, instance=project.instance, partition_key=key, raise_on_error=False)
 
 
 def materialised(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -88,9 +89,19 @@ def test_the_observed_version_is_the_model_and_what_it_is_asked(project: Any, ca
     assert observed()["pets/train"].startswith("vit-gpt2@")
 
 
+def test_what_was_captioned_before_is_reused_unless_a_run_asks_for_all(project: Any) -> None:
+    def counts(**config: Any) -> tuple[Any, Any]:
+        told = materialised(run(project, **config))
+        return told["captioned now"], told["reused"]
+
+    assert counts() == (9, 1), "one of the images is a copy of another"
+    assert counts() == (0, 10)
+    assert counts(recompute=True) == (9, 1)
+
+
 def test_the_same_captions_have_the_same_version(project: Any) -> None:
     def version() -> str:
-        assert run(project).success
+        assert run(project, recompute=True).success
         event = project.instance.get_latest_materialization_event(dg.AssetKey("captions"))
         return event.asset_materialization.tags["dagster/data_version"]
 
@@ -116,8 +127,8 @@ DEFECTS: list[tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = [
 def test_a_defect_trips_its_check_and_nothing_is_published(
     check: str, change: Callable[[pl.DataFrame], pl.DataFrame], project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = stage.caption_blocks
-    monkeypatch.setattr(stage, "caption_blocks", lambda *given: map(change, right(*given)))
+    right = TablePlan.blocks
+    monkeypatch.setattr(TablePlan, "blocks", lambda *given: map(change, right(*given)))
     result = run(project)
     assert not result.success
     failed = {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}

@@ -12,6 +12,8 @@ import pytest
 
 import fastdup_dagster as fastdup
 from fastdup_dagster import Fastdup
+from fastdup_dagster.models.captioning import opened
+from fastdup_dagster.models.captioning.tags import TagsCaptioner
 from fastdup_dagster.models.store import ModelStore
 
 TINY = Path(__file__).parents[1] / "models" / "captioning" / "fixtures"
@@ -78,6 +80,30 @@ def test_an_image_that_is_gone_and_one_that_was_never_any_keep_a_row_with_the_re
     named = fd.caption("tags", subset=["a.jpg", 3])
     assert named["index"].tolist() == [0, 3]
     assert named["error"][0].startswith("CORRUPT_IMAGE: ")
+
+
+def test_what_was_captioned_is_kept_for_each_captioner(
+    tmp_path: Path, photos: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "in", 4)  # type: ignore[operator]
+    fd = fastdup.create(tmp_path / "work", tmp_path / "in")
+    fd.run(**QUIET)
+    asked: list[int] = []
+    right = TagsCaptioner.captions
+    monkeypatch.setattr(
+        TagsCaptioner, "captions", lambda self, images: asked.append(len(images)) or right(self, images)
+    )
+    some = fd.caption("tags", subset=[1, 2])
+    three = fd.caption("tags", kwargs={"top_k": 3})
+    every = fd.caption("tags")
+    assert asked == [2, 4, 2], "of another captioner, everything; of the same one, what is left"
+    monkeypatch.setattr(opened, "load_captioner", None)  # where nothing is to do, no model is opened
+    pd.testing.assert_frame_equal(fastdup.create(tmp_path / "work").caption("tags"), every)
+    pd.testing.assert_frame_equal(fd.caption("tags", subset=[2, 1]), some)
+    assert every["index"].tolist() == [0, 1, 2, 3]
+    assert set(three["caption"]).isdisjoint(every["caption"])
+    fd.run(overwrite=True, **QUIET)
+    pd.testing.assert_frame_equal(fd.caption("tags"), every)
 
 
 def test_a_column_of_the_users_that_is_called_caption_keeps_its_values(tmp_path: Path, photos: object) -> None:

@@ -24,11 +24,13 @@ class Captioner(Protocol):
 
     Attributes:
         id: `name@sha256`, and what else decides the texts.
-        min_side: a JPEG may be decoded at a smaller scale with no side under this; None for full size.
     """
 
     id: str
-    min_side: int | None
+
+    @property
+    def min_side(self) -> int | None:
+        """A JPEG may be decoded at a smaller scale with no side under this; None for full size."""
 
     def prepare(self, image: Decoded) -> NDArray[Any]:
         """One image as the model takes it.
