@@ -46,7 +46,10 @@ def captions_against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.
     """
     joined = against_manifest(rows, manifest, ("caption", "error"))
     said = pl.col("caption").str.strip_chars().fill_null("") != ""
-    return joined.with_columns((said ^ pl.col("error").is_not_null()).alias("either"))
+    bare = pl.col("error").str.starts_with("MISSING_ANNOTATION").fill_null(False)
+    return joined.with_columns(
+        (said ^ pl.col("error").is_not_null()).alias("either"), pl.when(~bare).then("error").alias("error")
+    )
 
 
 def with_known(frame: pl.DataFrame, ids: pl.Series, *columns: str) -> pl.DataFrame:

@@ -65,10 +65,11 @@ def captions(
     ):
         joined = array_checks.captions_against_manifest(done.staged.scan(), image_manifest)
         yield from gate(context, pages, gx.check(joined, "captions", key, expectations.captions(settings)))
+        page = pages.publish_captions(key, done.staged.scan().collect(), image_manifest)
         yield dg.Output(
             done.staged,
             data_version=dg.DataVersion(done.staged.digest),
-            metadata=_metadata(done, joined, image_manifest, model.id),
+            metadata=_metadata(done, joined, image_manifest, model.id) | {"page": page},
         )
         done.finish()
 

@@ -15,6 +15,8 @@ SPLIT_ASSETS = (
     "galleries",
 )
 
+WITH_CAPTIONS = (*SPLIT_ASSETS, "captions")
+
 list_split = dg.define_asset_job(
     "list_split",
     selection=dg.AssetSelection.assets("image_manifest"),
@@ -25,6 +27,12 @@ analyse_split = dg.define_asset_job(
     "analyse_split",
     selection=dg.AssetSelection.assets(*SPLIT_ASSETS),
     description="Lists, reads and analyses one split, and writes its pages.",
+)
+
+analyse_and_caption = dg.define_asset_job(
+    "analyse_and_caption",
+    selection=dg.AssetSelection.assets(*WITH_CAPTIONS),
+    description="The same, and captions its images.",
 )
 
 analyse_dataset = dg.define_asset_job(

@@ -85,11 +85,21 @@ def current_versions(key: str, datasets: DatasetsResource, model: ModelResource)
     found = settings_versions(key, datasets)
     if "/" not in key:
         return found
-    settings = datasets.settings(key)
     # Most analyses have no captions: a captioner that is not there is told by who is asked for some.
     with contextlib.suppress(OSError, TypeError, ValueError):
-        found[CAPTION_MODEL] = CaptionerResource().id(settings)
-    return found | {EMBEDDING_MODEL: model.load(settings).id}
+        found |= caption_version(key, datasets)
+    return found | {EMBEDDING_MODEL: model.load(datasets.settings(key)).id}
+
+
+def caption_version(key: str, datasets: DatasetsResource) -> Versions:
+    """What the captioner of a split is now.
+
+    Raises:
+        FileNotFoundError: if it is not there, with the command that gets it.
+        TypeError: if its name is none.
+        ValueError: if it is a file.
+    """
+    return {CAPTION_MODEL: CaptionerResource().id(datasets.settings(key))}
 
 
 def observe(instance: dg.DagsterInstance, key: str, versions: Versions) -> None:

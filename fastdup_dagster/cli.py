@@ -20,6 +20,9 @@ from fastdup_dagster.command_line.process import quiet as _quiet
 if TYPE_CHECKING:
     from fastdup_dagster.command_line.analyse import Analysis
 
+# `--captions` without a model: that of the settings.
+_CHOSEN = ""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 # option, name of the setting, type, help
@@ -72,6 +75,7 @@ def main() -> None:
     "  fastdup-dagster run ~/coco --name coco --split train --split val --threshold 0.92\n"
     "  fastdup-dagster run list.txt --name mine --store results --json > results.json\n"
     "  fastdup-dagster run s3://bucket/photos --name remote --store s3://bucket/results\n"
+    "  fastdup-dagster run ~/photos --name photos --captions blip\n"
     "\b\nExit code: 0 if every gate is open, 1 if one is not or a step failed, 2 for wrong usage."
 )
 @click.argument("path", type=_place)
@@ -92,6 +96,14 @@ def main() -> None:
 @click.option(
     "--settings", "settings_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML file."
 )
+@click.option(
+    "--captions",
+    is_flag=False,
+    flag_value=_CHOSEN,
+    metavar="[MODEL]",
+    help="Caption the images, too: by automatic, tags, vitgpt2, blip, vqa, age, or the folder of a model; by default "
+    "as the data set's settings say.",
+)
 @click.option("--recompute", is_flag=True, help="Read every image again, even unchanged ones.")
 @click.option("--replace", is_flag=True, help="Let --name stand for PATH from now on.")
 @click.option("--store", "--out", "out", help="Folder, or s3://bucket/prefix, for tables and pages.")
@@ -102,6 +114,7 @@ def run(
     splits: Sequence[str],
     high_accuracy: bool | None,
     settings_file: Path | None,
+    captions: str | None,
     recompute: bool,
     replace: bool,
     out: str | None,
@@ -117,7 +130,7 @@ def run(
     The data set is registered under --name with these settings, and its splits are materialised one after another.
     Options given once are remembered for that name; --settings and options go over what is remembered.
     """
-    changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy})
+    changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy, "captions": captions})
     overrides = {} if num_threads is None else {"num_threads": num_threads}
     _quiet()
     from fastdup_dagster.command_line import plan as planning
@@ -127,7 +140,7 @@ def run(
         ensure_home()
         called = name or planning.default_name(path)
         entry, chosen = planning.resolve_entry(path, called, splits, changes, out, replace)
-        made = planning.make_plan(called, entry, chosen, overrides, recompute)
+        made = planning.make_plan(called, entry, chosen, overrides, recompute, captions is not None)
     except (ImportError, NotImplementedError, OSError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     planning.register_plan(made)
@@ -240,7 +253,7 @@ def _changes(settings_file: Path | None, flags: dict[str, Any]) -> dict[str, Any
     from fastdup_dagster.settings import load_settings, settings_from
 
     given = {name: value for name, value in flags.items() if value is not None}
-    share = given.pop("max_invalid_share", None)
+    share, captioner = given.pop("max_invalid_share", None), given.pop("captions", _CHOSEN)
     if "model_path" in given:
         given |= _model(given["model_path"])
     try:
@@ -248,6 +261,8 @@ def _changes(settings_file: Path | None, flags: dict[str, Any]) -> dict[str, Any
         changes |= given
         if share is not None:
             changes["limits"] = {**changes.get("limits", {}), "max_invalid_share": share}
+        if captioner != _CHOSEN:
+            changes["captions"] = {**changes.get("captions", {}), "model": _captioner(captioner)}
         settings_from(changes)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
@@ -274,6 +289,15 @@ def _model(given: str) -> dict[str, Any]:
     return {"model_path": str(path)}
 
 
+def _captioner(given: str) -> str:
+    """A folder by its whole path, since settings are remembered; every other name as it is."""
+    from fastdup_dagster.models.captioning import AUTOMATIC, NAMED, TAGS
+
+    path = Path(given).expanduser()
+    named = given in (AUTOMATIC, TAGS, *NAMED, *NAMED.values())
+    return str(path.resolve()) if not named and path.is_dir() else given
+
+
 def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, verbose: bool) -> Analysis:
     """Says the plan and runs it with live progress."""
     from rich.console import Console
@@ -286,7 +310,18 @@ def _analyse(plan: Any, overrides: dict[str, Any], recompute: bool, verbose: boo
     chosen = [split.split for split in plan.splits]
     try:
         with open_instance() as instance, terminal() as console, open_display(console) as display:
-            return analyse(instance, plan.name, plan.entry, chosen, display, overrides, recompute, verbose, plan.notes)
+            return analyse(
+                instance,
+                plan.name,
+                plan.entry,
+                chosen,
+                display,
+                overrides,
+                recompute,
+                verbose,
+                plan.notes,
+                captions=plan.captioner is not None,
+            )
     except KeyboardInterrupt:
         click.echo("Interrupted. What was computed is kept: the same command goes on from there.", err=True)
         sys.exit(130)

@@ -112,6 +112,7 @@ def refresh(
 @_split_option("A split, of every data set that has one of that name.")
 @click.option("--all", "every", is_flag=True, help="Every split.")
 @click.option("--missing", is_flag=True, help="Only splits of which a table was never made, or is gone.")
+@click.option("--captions", is_flag=True, help="Caption the images, too, as the data set's settings say.")
 @click.option("--recompute", is_flag=True, help="Read every image again, even unchanged ones.")
 @_run_options
 def backfill(
@@ -119,6 +120,7 @@ def backfill(
     splits: Sequence[str],
     every: bool,
     missing: bool,
+    captions: bool,
     recompute: bool,
     junit: Path | None,
     num_threads: int | None,
@@ -142,8 +144,8 @@ def backfill(
     with usage_errors():
         chosen = choose(names, splits)
     with _instance_and_display() as (instance, display):
-        wanted = filling.missing_splits(instance, chosen) if missing else chosen
-        analyses = filling.backfill(instance, wanted, display, _overrides(num_threads), recompute, verbose)
+        wanted = filling.missing_splits(instance, chosen, captions) if missing else chosen
+        analyses = filling.backfill(instance, wanted, display, _overrides(num_threads), recompute, verbose, captions)
     runs = [run for analysis in analyses for run in analysis.runs]
     if as_json:
         click.echo(json.dumps([output.as_json(analysis) for analysis in analyses], indent=2, default=str))

@@ -88,7 +88,14 @@ def build_definitions(
     refresh = schedules.refresh_job(refresh_all)
     return dg.Definitions(
         assets=dg.load_assets_from_modules(ASSET_MODULES),
-        jobs=[jobs.list_split, jobs.analyse_split, jobs.analyse_dataset, jobs.caption_split, refresh],
+        jobs=[
+            jobs.list_split,
+            jobs.analyse_split,
+            jobs.analyse_and_caption,
+            jobs.analyse_dataset,
+            jobs.caption_split,
+            refresh,
+        ],
         sensors=[rerun_sensor(_is_automatic() if automatic is None else automatic), *sensors.upload_sensors()],
         schedules=[schedules.nightly(refresh)],
         resources=resources,

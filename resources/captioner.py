@@ -12,13 +12,19 @@ from fastdup_dagster.settings import Settings
 class CaptionerResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Opens the captioner that settings name: the bundled tags, a model of the cache, or a folder."""
 
-    def load(self, settings: Settings) -> Captioner:
+    def load(self, settings: Settings, now: bool = False) -> Captioner:
         """The captioner, opened when it is first used.
+
+        Args:
+            settings: which one, and how it runs.
+            now: open it at once, to see whether it can be.
 
         Raises:
             FileNotFoundError: if the model is not there, with the command that gets it.
+            TypeError: with `now`, for an option that the model does not know.
+            ValueError: with `now`, if it does not fit the settings.
         """
-        return opened_when_used(settings.captions, settings.providers, settings.threads)
+        return opened_when_used(settings.captions, settings.providers, settings.threads, now)
 
     def id(self, settings: Settings) -> str:
         """`name@sha256` of the captioner, without opening it.

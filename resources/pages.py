@@ -9,10 +9,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import dagster as dg
+import polars as pl
 from pydantic import Field
 
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import BUNDLED_MODEL
+from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE, render_captions
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, page_set
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, render_dataset_report
 from fastdup_dagster.storage import remove_tree
@@ -66,6 +68,15 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         with store.lock("split_leakage", dataset, patience=60):
             yield store.pages(key)
             store.publish_pages(key, self._seconds)
+
+    def publish_captions(self, key: str, captions: pl.DataFrame, manifest: pl.DataFrame) -> dg.UrlMetadataValue:
+        """Writes the page of captions of a split, and returns the link to it; by one run at a time."""
+        store, place = self.store.of(key), captions_key(key)
+        settings = self.store.datasets.settings(key)
+        home = "../../report.html"
+        render_captions(captions, manifest, store.pages(place), key, settings, home=home)
+        store.publish_pages(place, self._seconds)
+        return self.link(place, CAPTIONS_PAGE)
 
     def publish_report(self, dataset: str, report: DatasetReport) -> str:
         """Writes the report of a data set, and returns where it is."""
@@ -155,6 +166,12 @@ def _failure(step: str) -> str:
 def leaks_key(dataset: str) -> str:
     """Under which the page of leaks is kept; no split's name starts with an underscore."""
     return f"{dataset}/_leaks"
+
+
+def captions_key(key: str) -> str:
+    """Under which the page of captions of a split is kept: not among its galleries, which are replaced as a set."""
+    dataset, _, split = key.partition("/")
+    return f"{dataset}/_captions/{split}"
 
 
 def link_seconds() -> int:

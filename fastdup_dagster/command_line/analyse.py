@@ -15,6 +15,7 @@ import polars as pl
 from dagster_shared.error import SerializableErrorInfo
 
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.jobs import WITH_CAPTIONS
 from fastdup_dagster.assets.observed import current_versions, observe, settings_versions
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.command_line.display import Display, display_logger
@@ -24,10 +25,11 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.resources.pages import REPORT, PagesResource, leaks_key
+from fastdup_dagster.resources.pages import REPORT, PagesResource, captions_key, leaks_key
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.sources.locations import is_remote
+from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables
 from fastdup_dagster.stages.split_leakage import leak_rates
@@ -45,6 +47,7 @@ class PartitionRun:
     checks: list[CheckOutcome]
     errors: list[str]
     features: dict[str, Any] = field(default_factory=dict)
+    captions: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
     published: frozenset[str] = frozenset()
 
@@ -101,6 +104,7 @@ def analyse(
     recompute: bool = False,
     verbose: bool = False,
     notes: Sequence[str] = (),
+    captions: bool = False,
 ) -> Analysis:
     """Runs the splits one after another, then compares them, then writes report.html.
 
@@ -116,17 +120,20 @@ def analyse(
         recompute: reuse no published row.
         verbose: Dagster's own log, too.
         notes: of the plan, for the report.
+        captions: caption the images, too.
     """
     datasets = DatasetsResource(overrides=dict(overrides))
     loggers = {"live": display_logger(display), "console": dg.colored_console_logger}
     defs = build_definitions(datasets, display, loggers)
     add_partitions(instance, name, list(entry.splits))
     observe_data_set(instance, name, list(entry.splits), datasets)
-    reading = {"ops": {"features": {"config": {"recompute": recompute}}}}
+    anew = {"config": {"recompute": recompute}}
+    reading = {"ops": {"features": anew} | ({"captions": anew} if captions else {})}
+    tables = WITH_CAPTIONS if captions else None
     runs = {}
     for split in splits:
         key = partition_key(name, split)
-        runs[split] = run_partition(defs, instance, key, log_config(key, verbose) | reading)
+        runs[split] = run_partition(defs, instance, key, log_config(key, verbose) | reading, tables)
     leakage = None
     if len(entry.splits) > 1:
         leakage = run_partition(defs, instance, name, log_config(name, verbose))
@@ -176,13 +183,14 @@ def run_partition(
         instance: where the run is recorded.
         partition: key of the split, or name of the data set.
         config: run configuration.
-        tables: which of its tables; by default all.
+        tables: which of its tables; by default all that an analysis makes.
 
     Raises:
         KeyboardInterrupt: if a signal ended it.
     """
     begun = time.monotonic()
-    job = defs.resolve_job_def("analyse_split" if "/" in partition else "analyse_dataset")
+    of_split = "analyse_and_caption" if "captions" in (tables or ()) else "analyse_split"
+    job = defs.resolve_job_def(of_split if "/" in partition else "analyse_dataset")
     result = job.execute_in_process(
         run_config=dict(config),
         instance=instance,
@@ -203,13 +211,15 @@ def run_partition(
         seconds=time.monotonic() - begun,
         checks=checks,
         errors=[] if gated else _errors(result),
-        features={name: metadata["embeddings"][name] for name in _COUNTED if name in metadata.get("embeddings", {})},
+        features={name: value for name, value in metadata.get("embeddings", {}).items() if name in _COUNTED},
+        captions={name: value for name, value in metadata.get("captions", {}).items() if name in _CAPTIONED},
         notes=str(metadata.get("image_manifest", metadata.get("split_leakage", {})).get("notes", "")),
         published=frozenset(metadata),
     )
 
 
 _COUNTED = ("computed now", "inferred now", "reused", "seconds")
+_CAPTIONED = ("captioned now", "reused", "without a caption", "model")
 
 
 def _metadata(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
@@ -279,6 +289,7 @@ def _report(
         leaks = leaks.filter(pl.col("split_from").is_in(done) & pl.col("split_to").is_in(done))
     sizes = {split: t.img_stats["error_code"].null_count() for split, t in tables.items() if t is not None}
     every = [*runs.values(), *([leakage] if leakage else [])]
+    captioned = [split for split in done if "captions" in runs[split].published]
     shown = [split for split in done if "galleries" in runs[split].published]
     return DatasetReport(
         name=name,
@@ -290,6 +301,8 @@ def _report(
         checks=[check for run in every for check in run.checks],
         leakage=leaks,
         leak_rates=None if leaks is None else leak_rates(leaks, sizes),
+        captions={split: store.read("captions", runs[split].partition) for split in captioned},
+        caption_pages={split: store.pages(captions_key(runs[split].partition)) / CAPTIONS_PAGE for split in captioned},
         galleries={split: store.pages(partition_key(name, split)) for split in shown},
         leaks_page=None if leaks is None else store.pages(leaks_key(name)) / "leaks.html",
         notes=[*notes, *(f"{run.partition}: {run.notes}" for run in every if run.notes), *_compared(name, entry, runs)],

@@ -17,13 +17,19 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.resources.datasets import DatasetsResource
 
 
-def missing_splits(instance: dg.DagsterInstance, chosen: Sequence[Chosen]) -> list[Chosen]:
-    """The splits of which a table was never made, or is gone; all of a data set if its comparison is."""
+def missing_splits(instance: dg.DagsterInstance, chosen: Sequence[Chosen], captions: bool = False) -> list[Chosen]:
+    """The splits of which a table was never made, or is gone; all of a data set if its comparison is.
+
+    Args:
+        instance: where the runs are recorded.
+        chosen: where to look.
+        captions: those without captions, too.
+    """
     datasets = DatasetsResource()
     lineage = Lineage(instance, build_definitions(datasets), datasets)
     found = []
     for name, entry, splits in chosen:
-        absent = [split for split in splits if lineage.is_missing(partition_key(name, split))]
+        absent = [split for split in splits if lineage.is_missing(partition_key(name, split), captions)]
         if absent or (len(entry.splits) > 1 and lineage.is_missing(name)):
             found.append((name, entry, absent))
     return found
@@ -36,10 +42,12 @@ def backfill(
     overrides: Mapping[str, Any],
     recompute: bool = False,
     verbose: bool = False,
+    captions: bool = False,
 ) -> list[Analysis]:
     """Runs all steps of the splits, then compares the splits of each data set; what fails holds up nothing else."""
     return [
-        analyse(instance, name, entry, splits, display, overrides, recompute, verbose) for name, entry, splits in chosen
+        analyse(instance, name, entry, splits, display, overrides, recompute, verbose, captions=captions)
+        for name, entry, splits in chosen
     ]
 
 
@@ -49,6 +57,8 @@ def say_counts(console: Console, analyses: Sequence[Analysis]) -> None:
         for run in analysis.splits.values():
             counts = {name: run.features.get(name, 0) for name in ("computed now", "inferred now", "reused")}
             said = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            if run.captions:
+                said += f", captioned now {run.captions['captioned now']:,}, reused {run.captions['reused']:,}"
             console.print(f"{run.partition}  {said}  {run.seconds:.1f} s", highlight=False)
     if not analyses:
         console.print("Nothing is missing.", highlight=False)

@@ -26,6 +26,8 @@ def say_plan(console: Console, plan: Plan) -> None:
         console.print(f"[bold]{plan.name}/{split.split}[/bold]  {escape(visible(text))}", highlight=False)
     for note in plan.notes:
         console.print(f"[yellow]NOTE[/yellow] {escape(visible(note))}", highlight=False, soft_wrap=True)
+    if plan.captioner:
+        console.print(f"Captions of images that have none yet, by {escape(visible(plan.captioner))}", highlight=False)
     rate = f" at about {plan.rate:,.0f} images/s" if plan.rate else ""
     console.print(
         f"To read: {plan.new:,} images{rate}, about {duration(plan.seconds)} ({plan.basis}), then seconds for the "
@@ -56,6 +58,8 @@ def say_results(console: Console, analysis: Analysis) -> None:
         values = [getattr(summaries[s], measure.field) if s in summaries else None for s in analysis.splits]
         values += [getattr(total, measure.field)] if len(summaries) > 1 else []
         table.add_row(measure.title, *("–" if value is None else f"{value:,}" for value in values))
+    if any(run.captions for run in analysis.splits.values()):
+        table.add_row("Captions", *(_captions_cell(run) for run in analysis.splits.values()))
     table.add_row("Checks", *(_checks_cell(analysis, split) for split in analysis.splits))
     stopped = [", ".join(_failed_gates(analysis.splits[split])) for split in analysis.splits]
     if any(stopped):
@@ -97,6 +101,15 @@ def _say_bad_rows(console: Console, table: tuple[list[str], list[tuple[object, .
         console.print(f"  … the report shows {count:,}", style="dim")
 
 
+def _captions_cell(run: PartitionRun) -> str:
+    """Images captioned in this run, and those of before, and those without."""
+    if not run.captions:
+        return "–"
+    said = f"{run.captions['captioned now']:,} now, {run.captions['reused']:,} reused"
+    failed = run.captions["without a caption"]
+    return f"{said}, {failed:,} without" if failed else said
+
+
 def _checks_cell(analysis: Analysis, split: str) -> str:
     run = analysis.splits[split]
     failed = sum(check.outcome == "failed" for check in run.checks)
@@ -123,6 +136,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
                 "run_id": run.run_id,
                 "seconds": round(run.seconds, 3),
                 "features": {name.replace(" ", "_"): value for name, value in run.features.items()},
+                "captions": {name.replace(" ", "_"): value for name, value in run.captions.items()} or None,
                 "summary": summaries[split].as_dict() if split in summaries else None,
                 "pages": analysis.pages.get(split),
                 "failed_gates": _failed_gates(run),

@@ -25,6 +25,7 @@ from fastdup_dagster.datasets import (
 from fastdup_dagster.images import read_image
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.models.detectors import open_detector
+from fastdup_dagster.resources.captioner import CaptionerResource
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.settings import Settings, is_detector, readable
 from fastdup_dagster.sources import NothingFoundError, images_outside
@@ -69,6 +70,7 @@ class Plan:
         disk: bytes of tables and pages.
         basis: how the time was estimated.
         notes: what the run leaves out, and what stands in its way.
+        captioner: id of the model that captions the images; None if they are not captioned.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Plan:
     disk: int
     basis: str
     notes: Sequence[str] = ()
+    captioner: str | None = None
 
     @property
     def images(self) -> int:
@@ -226,12 +229,24 @@ def _is_there(place: str | Path) -> bool:
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of `above` over those of `below`; the limits one by one. One that is null is forgotten."""
     limits = {**below.get("limits", {}), **above.get("limits", {})}
-    both = {**below, **above, **({"limits": limits} if limits else {})}
+    captions = _captions(below.get("captions", {}), above.get("captions", {}))
+    both = {**below, **above, **({"limits": limits} if limits else {}), **({"captions": captions} if captions else {})}
     return {name: value for name, value in both.items() if value is not None}
 
 
+def _captions(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One by one too, unless it is another model: prompt and options belong to the one that they were given for."""
+    other = above.get("model", below.get("model")) != below.get("model")
+    return dict(above) if other else {**below, **above}
+
+
 def make_plan(
-    name: str, entry: DatasetEntry, splits: Sequence[str], overrides: Mapping[str, Any], recompute: bool
+    name: str,
+    entry: DatasetEntry,
+    splits: Sequence[str],
+    overrides: Mapping[str, Any],
+    recompute: bool,
+    captions: bool = False,
 ) -> Plan:
     """Lists the splits, compares them with what is published, and times a few images.
 
@@ -247,6 +262,7 @@ def make_plan(
     new_index(model.width, settings.nnf_mode, settings.distance)
     if is_detector(settings.bounding_box):
         open_detector(settings)
+    captioner = CaptionerResource().load(settings, now=True).id if captions else None
     store = open_store(entry.store_root())
     _make_writable(store)
     planned, samples = [], []
@@ -277,6 +293,7 @@ def make_plan(
         if rate
         else "nothing to read",
         notes=_notes(entry),
+        captioner=captioner,
     )
 
 

@@ -22,6 +22,7 @@ from fastdup_dagster.assets.observed import (
     DATA_VERSION,
     EMBEDDING_MODEL,
     Versions,
+    caption_version,
     current_versions,
     observed_version,
     partitions_of,
@@ -36,6 +37,8 @@ from fastdup_dagster.stages.detections import boxes_finder
 from fastdup_dagster.stages.features import FEATURE_TABLES
 from fastdup_dagster.stages.image_manifest import listing_changes, manifest_version
 from fastdup_dagster.stages.read_settings import changed_settings
+
+Problems = dict[dg.AssetKey, str]
 
 _POINTER = "dagster/input_event_pointer/"
 _CODE_VERSION = "dagster/code_version"
@@ -90,10 +93,10 @@ class Lineage:
             DatasetsError: if datasets.yaml does not know the data set, or is wrong.
         """
         of_split = "/" in partition
-        now, problem = self._sources(partition)
+        now, problems = self._sources(partition)
         found: list[Stale] = []
         for table in self._tables(partition):
-            reasons = self._reasons(table, partition, now, problem)
+            reasons = self._reasons(table, partition, now, problems)
             if reasons:
                 found.append(Stale(partition, table, "; ".join(reasons)))
                 continue
@@ -120,9 +123,10 @@ class Lineage:
             if entry.certain and entry.table not in doubtful and not self._above[entry.table] & doubtful
         ]
 
-    def is_missing(self, partition: str) -> bool:
-        """Whether a table of the partition was never made, or is gone."""
-        return any(self._absent(table, partition) for table in self._tables(partition))
+    def is_missing(self, partition: str, captions: bool = False) -> bool:
+        """Whether a table of the partition was never made, or is gone; with `captions`, also that of the captions."""
+        tables = [*self._tables(partition), *(_ON_DEMAND if captions and "/" in partition else ())]
+        return any(self._absent(table, partition) for table in tables)
 
     def _tables(self, partition: str) -> list[str]:
         """The tables that the partition should have, each after those that it is made from."""
@@ -133,14 +137,20 @@ class Lineage:
             and (table not in _ON_DEMAND or self._latest(dg.AssetKey(table), partition))
         ]
 
-    def _sources(self, partition: str) -> tuple[Versions, str | None]:
-        """What the sources are now, and why the model is not among them if it cannot be opened."""
+    def _sources(self, partition: str) -> tuple[Versions, Problems]:
+        """What the sources are now, and why a model is not among them if it cannot be told which it is."""
         try:
-            return current_versions(partition, self._datasets, self._model), None
+            now, problems = current_versions(partition, self._datasets, self._model), {}
         except (OSError, ValueError) as error:
-            return settings_versions(partition, self._datasets), str(error)
+            now, problems = settings_versions(partition, self._datasets), {EMBEDDING_MODEL: str(error)}
+        if "/" in partition:
+            try:
+                now |= caption_version(partition, self._datasets)
+            except (OSError, TypeError, ValueError) as error:
+                problems[CAPTION_MODEL] = str(error)
+        return now, problems
 
-    def _reasons(self, table: str, partition: str, now: Versions, problem: str | None) -> list[str]:
+    def _reasons(self, table: str, partition: str, now: Versions, problems: Problems) -> list[str]:
         absent = self._absent(table, partition)
         if absent:
             return [absent]
@@ -154,8 +164,8 @@ class Lineage:
                 found += self._changed_tables(table, parent, partition, at)
             elif parent in now:
                 found += self._changed_source(parent, partition, now[parent], at)
-            elif parent == EMBEDDING_MODEL and problem:
-                found.append(problem)
+            elif parent in problems:
+                found.append(problems[parent])
         if table == "image_manifest":
             found += self._changed_files(partition, tags[DATA_VERSION])
         return found

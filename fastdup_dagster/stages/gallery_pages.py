@@ -19,6 +19,7 @@ TITLES: dict[str, str] = {
     "dark": "Dark",
     "bright": "Bright",
     "leaks": "Leaks",
+    "captions": "Captions",
 }
 """Kinds of page in the order of the navigation, and their names."""
 
@@ -59,7 +60,7 @@ def gallery_page(kind: str, shown: Sequence[object], total: int, words: Words, f
     """The HTML of one gallery.
 
     Args:
-        kind: duplicates, outliers, clusters, blurry, dark, bright or leaks.
+        kind: duplicates, outliers, clusters, blurry, dark, bright, leaks or captions.
         shown: its items, in order (`gallery_items`).
         total: how many there are in all.
         words: what it says.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.caption_pages import select_captions
 from fastdup_dagster.stages.galleries import leak_items, leak_pictures
 from fastdup_dagster.stages.gallery_items import select_all
 from fastdup_dagster.stages.gallery_pages import Frame, Tab
@@ -17,12 +18,14 @@ from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import link_between, write_page
 from fastdup_dagster.stages.pictures import ReadThumbnail, pictures_of, thumbnail_jpeg, with_inline_thumbnails
 from fastdup_dagster.stages.report_sections import (
+    PREVIEW_CAPTIONS,
     PREVIEW_ITEMS,
     CheckOutcome,
     LeakSection,
     ReportPage,
     SplitSection,
     Status,
+    caption_preview,
     charts,
     links_of,
     previewed,
@@ -61,6 +64,8 @@ class DatasetReport:
         leak_rates: what `split_leakage.leak_rates` gives.
         galleries: the folder of each split's pages, where there are any.
         leaks_page: leaks.html, if there is one.
+        captions: the table `captions` of each split that was captioned.
+        caption_pages: captions.html of each of them.
         notes: what was left out of the listing and why, for people.
         errors: what broke, apart from failed checks.
         gated: whether checks are a part of such a run; without them the report says nothing of any.
@@ -78,6 +83,8 @@ class DatasetReport:
     leak_rates: pl.DataFrame | None = None
     galleries: Mapping[str, Path] = field(default_factory=dict)
     leaks_page: Path | None = None
+    captions: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    caption_pages: Mapping[str, Path] = field(default_factory=dict)
     notes: Sequence[str] = ()
     errors: Sequence[str] = ()
     gated: bool = True
@@ -173,10 +180,17 @@ def _section(
     selections = previewed(select_all(tables, max(PREVIEW_ITEMS.values())))
     folder = report.galleries.get(split)
     links = links_of(["report", *selections], link_between(path, folder)) if folder is not None else {}
+    said = select_captions(report.captions[split], PREVIEW_CAPTIONS) if split in report.captions else None
     wanted = {i for selection in selections.values() for i in selection.indices}
+    wanted |= set() if said is None else set(said["index"])
     found = pictures_of(tables.manifest, tables.img_stats, wanted).values()
     pictures = with_inline_thumbnails(found, read, report.settings.threads)
-    return split_section(split, tables, summary, selections, pictures, links)
+    section = split_section(split, tables, summary, selections, pictures, links)
+    if said is None:
+        return section
+    count = report.captions[split]["caption"].count()
+    href = link_between(path, report.caption_pages[split])
+    return replace(section, previews=[*section.previews, caption_preview(said, count, href, pictures)])
 
 
 def _leaks(report: DatasetReport, href: str | None, read: ReadThumbnail) -> LeakSection | None:

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.stages.caption_pages import caption_items
 from fastdup_dagster.stages.charts import Chart, chart
 from fastdup_dagster.stages.gallery_items import PairItem, Selection
 from fastdup_dagster.stages.gallery_pages import TITLES, Frame
 from fastdup_dagster.stages.made_pages import MadeLink
-from fastdup_dagster.stages.pages import count, number, percent, render
+from fastdup_dagster.stages.pages import count, number, percent, render, visible
 from fastdup_dagster.stages.pictures import Picture
 from fastdup_dagster.stages.summary import KINDS, MEASURES, Measure, SplitSummary, SplitTables, invalid_instances
 
 PREVIEW_ITEMS: dict[str, int] = {"duplicates": 4, "outliers": 8, "clusters": 2, "blurry": 4, "dark": 4, "bright": 4}
 """Items that a report shows of each gallery."""
+PREVIEW_CAPTIONS = 4
 _CLUSTER_PREVIEW = 4
 TABLE_ROWS = 200
 """Rows that a report shows of a table that has no end, such as the invalid files."""
@@ -203,6 +205,13 @@ def split_section(
         for kind, selection in selections.items()
     ]
     return SplitSection(name, summary, previews, invalid_instances(tables), links, sorted(tables.missing))
+
+
+def caption_preview(rows: pl.DataFrame, total: int, href: str, pictures: Mapping[int, Picture]) -> Preview:
+    """The captions in small: these rows of the table, how many captions there are, and the link to their page."""
+    items = caption_items(rows, pictures)
+    groups = [Group([item.picture], visible(item.error if item.text is None else item.text)) for item in items]
+    return Preview("captions", TITLES["captions"], total, href, groups)
 
 
 def previewed(selections: Mapping[str, Selection]) -> dict[str, Selection]:

@@ -15,7 +15,7 @@ from fastdup_dagster.models.captioning.choosing import Captioner, captioner_id, 
 from fastdup_dagster.settings import CaptionSettings
 
 
-def opened_when_used(chosen: CaptionSettings, providers: tuple[str, ...], threads: int) -> Captioner:
+def opened_when_used(chosen: CaptionSettings, providers: tuple[str, ...], threads: int, now: bool = False) -> Captioner:
     """The captioner that the settings name. Where all captions are there already, its graphs are never opened.
 
     What `load_captioner` finds wrong with it, it says when it is first used.
@@ -24,11 +24,16 @@ def opened_when_used(chosen: CaptionSettings, providers: tuple[str, ...], thread
         chosen: model, prompt and options.
         providers: ONNX Runtime providers, the preferred one first.
         threads: inside one call.
+        now: open it at once, to see whether it can be.
 
     Raises:
         FileNotFoundError: if the model is not there, with the command that gets it.
+        TypeError, ValueError: with `now`, as `load_captioner`.
     """
-    return _Unopened(chosen, providers, threads)
+    captioner = _Unopened(chosen, providers, threads)
+    if now:
+        captioner.open()
+    return captioner
 
 
 def cached_id(chosen: CaptionSettings) -> str:
@@ -44,6 +49,9 @@ class _Unopened:
     def __init__(self, chosen: CaptionSettings, providers: tuple[str, ...], threads: int) -> None:
         self.id = cached_id(chosen)
         self._given = chosen.model_dump_json(), _stamp(chosen), providers, threads
+
+    def open(self) -> None:
+        _open(*self._given)
 
     @cached_property
     def _captioner(self) -> Captioner:
