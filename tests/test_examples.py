@@ -23,6 +23,7 @@ TESTED = {
     "precomputed_embeddings.py",
     "clean_dataset.py",
     "dagster_in_python.py",
+    "caption_images.py",
 }
 
 
@@ -130,3 +131,13 @@ def test_a_split_is_materialised_and_its_table_read(images: Path, tmp_path: Path
     report = Path(said.splitlines()[-1].removeprefix("report: "))
     assert report == tmp_path / "home" / "store" / "pages" / "photos" / "test" / "report.html"
     assert "photos/test" in report.read_text(encoding="utf-8")
+
+
+def test_images_are_captioned_once_and_found_by_a_word(images: Path, tmp_path: Path) -> None:
+    said = run("caption_images.py", images / "train", cwd=tmp_path)
+    assert re.search(r"coffee\.jpg  Most likely espresso \(\d+ %\)", said)
+    assert "8 of 8 images, captioned by tags" in said
+    again = run("caption_images.py", images / "train", "--find", "ESPRESSO", cwd=tmp_path).splitlines()
+    assert {"coffee.jpg", "coffee_copy.jpg"} <= {Path(line.split("  ")[0]).name for line in again[:-1]}
+    assert set(again[:-1]) <= set(said.splitlines())
+    assert len(pl.read_csv(tmp_path / "captions" / "captions.csv")) == 8

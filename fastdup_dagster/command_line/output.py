@@ -27,7 +27,8 @@ def say_plan(console: Console, plan: Plan) -> None:
     for note in plan.notes:
         console.print(f"[yellow]NOTE[/yellow] {escape(visible(note))}", highlight=False, soft_wrap=True)
     if plan.captioner:
-        console.print(f"Captions of images that have none yet, by {escape(visible(plan.captioner))}", highlight=False)
+        said = f"Captions of images that have none yet, by {visible(plan.captioner)}"
+        console.print(escape(said), highlight=False, soft_wrap=True)
     rate = f" at about {plan.rate:,.0f} images/s" if plan.rate else ""
     console.print(
         f"To read: {plan.new:,} images{rate}, about {duration(plan.seconds)} ({plan.basis}), then seconds for the "

@@ -74,7 +74,7 @@ def caption_items(rows: pl.DataFrame, pictures: Mapping[int, Picture]) -> list[C
 
 
 def _words(captions: pl.DataFrame) -> Words:
-    models = ", ".join(captions["model"].unique().sort().to_list())
+    models = ", ".join(_short(model) for model in captions["model"].unique().sort())
     failed = captions["error"].count()
     return Words(
         f"What {models or 'the model'} says about each image."
@@ -83,3 +83,10 @@ def _words(captions: pl.DataFrame) -> Words:
         "There are no images.",
         "ones",
     )
+
+
+def _short(model: str) -> str:
+    """The id of a captioner with twelve digits of the hash; prompt and options come after it."""
+    name, _, rest = model.partition("@")
+    digest, plus, asked = rest.partition("+")
+    return f"{name} @{digest[:12]}{plus}{asked}"
