@@ -161,12 +161,12 @@ def _caption_all(
 ) -> None:
     """Captions what is to do, and leaves the rows in the plan's part files, whatever ends it."""
     model = _Model(captioner, batch_size, plan, summary)
-    length = max(1, batch_size // settings.threads)  # so that about two batches are read ahead
+    most = max(1, batch_size // settings.threads)  # so that about two batches are read ahead
     done, flushed = 0, time.monotonic()
     try:
         with remote_reader(tasks, settings.threads) as (read, most_bytes):
             work = CaptionWorker(settings, captioner, plan.rows, read)
-            runs = reading_runs(tasks, most_bytes, length)
+            runs = reading_runs(tasks, most_bytes, most)
             with closing(worked(runs, work, settings.threads, 2 * settings.threads)) as chunks:
                 for chunk in chunks:
                     model.take(chunk)
@@ -235,18 +235,18 @@ class _Model:
 
     def _add(self, position: int, digest: str | None, caption: str | None = None, error: str | None = None) -> None:
         row = {"caption": caption, "error": error, "content_hash": digest, "model": self._captioner.id}
-        self._plan.pending.append((position, row | {"source_key": self._plan.keys[position]}))
+        self._plan.keep(position, row)
 
 
 def _has_captioned(plan: TablePlan) -> bool:
     """Whether this captioner is known to work, by a row that it made before."""
     return any(
-        pl.scan_parquet(plan.rows.path(number), glob=False)
+        pl.scan_parquet(path, glob=False)
         .filter(pl.col("source_key").str.starts_with(plan.rows.recipe))
         .select(pl.col("caption").is_not_null().any())
         .collect()
         .item()
-        for number in range(plan.rows.files)
+        for path in plan.rows.files
     )
 
 

@@ -230,7 +230,7 @@ def _record(result: ChunkRows, plans: dict[str, TablePlan], counts: _Counts) -> 
             plan.file[position], plan.row[position] = file, row
         plan.copies |= result.copies[name]
         for position, values in result.rows[name].items():
-            plan.pending.append((position, {**values, "source_key": plan.keys[position]}))
+            plan.keep(position, values)
     computed = set().union(*(rows.keys() for rows in result.rows.values()))
     counts.computed += len(computed)
     counts.reused += result.size - len(computed)

@@ -81,9 +81,9 @@ class ReusableRows:
         return len(self._files) - 1
 
     @property
-    def files(self) -> int:
-        """How many files there are; they are numbered from 0."""
-        return len(self._files)
+    def files(self) -> Sequence[Path]:
+        """The files, by number."""
+        return self._files
 
     def path(self, number: int) -> Path:
         """The file of a number."""

@@ -22,6 +22,8 @@ from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import write_parquet
 
+PARTS = "part-*.parquet"
+
 
 @dataclass
 class TablePlan:
@@ -60,25 +62,24 @@ class TablePlan:
             published: files of the table to take rows from.
             parts: folder of the part files; what is there already is of use.
         """
-        rows = ReusableRows(schema, recipe, [*published, *sorted(parts.glob("part-*.parquet"))])
+        rows = ReusableRows(schema, recipe, [*published, *sorted(parts.glob(PARTS))])
         keys = source_keys(manifest, recipe)
         file, row = rows.find(keys)
         # What the listing refuses now has no row, whatever an earlier listing made of the same file.
         file[manifest["error_code"].is_not_null().to_numpy()] = NOWHERE
         return cls(schema, keys, rows, parts, file, row)
 
+    def keep(self, position: int, values: dict[str, Any]) -> None:
+        """Takes a row that was computed; `flush` writes it."""
+        self.pending.append((position, {**values, "source_key": self.keys[position]}))
+
     def flush(self) -> None:
         """Writes the pending rows as a part file."""
         if not self.pending:
             return
-        rows = [{"index": position, **row} for position, row in self.pending]
-        frame = self.schema.frame(pl.DataFrame([_series(column, rows) for column in self.schema.columns]))
-        path = self.parts / f"part-{uuid.uuid4().hex}.parquet"
-        temporary = path.with_suffix(".tmp")
-        # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
-        table = frame.to_arrow().cast(self.schema.arrow)
-        write_parquet(table, temporary)
-        temporary.rename(path)
+        frame = frame_of(self.schema, [{"index": position, **row} for position, row in self.pending])
+        path = self.parts / part_name(uuid.uuid4().hex)
+        write_part(self.schema, frame, path)
         number = self.rows.add_file(path)
         for row, (position, _) in enumerate(self.pending):
             self.file[position], self.row[position] = number, row
@@ -123,6 +124,24 @@ def tasks_of(manifest: pl.DataFrame, plans: Mapping[str, TablePlan]) -> Iterator
         missing = frozenset(name for name, plan in plans.items() if plan.file[position] == NOWHERE)
         if missing:
             yield Task(position, index, uri, missing, None if box is None else tuple(box), size)
+
+
+def part_name(name: str) -> str:
+    """File name of a part, as the next pass finds it by `PARTS`."""
+    return f"part-{name}.parquet"
+
+
+def frame_of(schema: TableSchema, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of a table from plain values by column; a column that a row does not name is null."""
+    return schema.frame(pl.DataFrame([_series(column, rows) for column in schema.columns]))
+
+
+def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
+    """Writes a part file, whole or not at all; several processes may write the same one."""
+    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
+    # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
+    write_parquet(frame.to_arrow().cast(schema.arrow), temporary)
+    temporary.rename(path)
 
 
 def _series(column: Column, rows: Sequence[dict[str, Any]]) -> pl.Series:

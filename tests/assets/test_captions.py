@@ -11,9 +11,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from fastdup_dagster.assets.array_checks import captions_against_manifest
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.models.store import ModelStore
+from fastdup_dagster.schemas import CAPTIONS
 from fastdup_dagster.stages.table_plan import TablePlan
 
 FIXTURES = Path(__file__).parents[1] / "models" / "captioning" / "fixtures"
@@ -150,3 +152,15 @@ def test_too_many_images_without_a_caption_stop_the_split(project: Any) -> None:
     assert result.success
     assert materialised(result)["without a caption"] == 2
     assert "MISSING_FILE" in json.dumps(project.store.read("captions", "pets/train")["error"].to_list())
+
+
+def test_an_image_in_which_a_detector_found_nothing_is_no_failure(project: Any) -> None:
+    store = project.store
+    manifest = store.read("image_manifest", "pets/train")
+    rows = CAPTIONS.frame({
+        "index": [0, 1], "caption": [None, "a cat"], "model": ["m", "m"], "source_key": ["", ""],
+        "error": ["MISSING_ANNOTATION: yolov5s found nothing in it", None],
+    })  # fmt: skip
+    joined = captions_against_manifest(rows.lazy(), manifest[:2])
+    assert joined["error"].to_list() == [None, None]
+    assert joined["either"].to_list() == [True, True]
