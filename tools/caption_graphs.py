@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,26 +31,45 @@ class _Call(nn.Module):
 
 
 def export(
-    model: nn.Module, call: Any, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], axes: Axes, path: Path
+    model: nn.Module,
+    call: Any,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    axes: Axes,
+    path: Path,
+    beside: bool = False,
 ) -> None:
-    """Traces `call(model, *inputs)` into an ONNX file without the traces of where its nodes came from."""
+    """Traces `call(model, *inputs)` into an ONNX file without the traces of where its nodes came from.
+
+    Args:
+        model: what is called.
+        call: with the model and the inputs.
+        inputs: by name, for the trace.
+        outputs: names of what it gives.
+        axes: of inputs and outputs, those of any length.
+        path: of the file.
+        beside: weights go into a file beside it, `<name>_data`: an ONNX file cannot be over 2 GB.
+    """
     wrapped = _Call(model, call).eval()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         warnings.simplefilter("ignore")
         torch.onnx.export(
             wrapped,
             tuple(inputs.values()),
-            path,
+            Path(folder) / path.name,
             input_names=list(inputs),
             output_names=list(outputs),
             dynamic_axes={name: dict(given) for name, given in axes.items()},
             opset_version=OPSET,
             dynamo=False,
         )
-    made = onnx.load(path)
+        made = onnx.load(Path(folder) / path.name)
     for node in made.graph.node:
         node.doc_string = ""
-    onnx.save(made, path)
+    if beside:
+        onnx.save(made, path, save_as_external_data=True, location=f"{path.name}_data")
+    else:
+        onnx.save(made, path)
 
 
 def export_decoder(decoder: nn.Module, width: int, folder: Path, cross: bool, positions: int = 5) -> None:
@@ -106,6 +126,81 @@ def export_decoder(decoder: nn.Module, width: int, folder: Path, cross: bool, po
     presents = [name for name in presents if ".encoder." not in name]
     one = {**base, "input_ids": base["input_ids"][:, :1]}
     export(decoder, later, {**one, **past}, ["logits", *presents], axes, folder / "decoder_with_past_model.onnx")
+
+
+def export_blip2(model: nn.Module, folder: Path, beside: bool = False) -> None:
+    """The three graphs of a BLIP-2 whose language model is causal, such as OPT.
+
+    Args:
+        model: transformers' `Blip2ForConditionalGeneration`, float32.
+        folder: where the files go.
+        beside: see `export`.
+    """
+
+    def seen(m: nn.Module, values: torch.Tensor) -> torch.Tensor:
+        states = m.vision_model(pixel_values=values).last_hidden_state
+        asked = m.query_tokens.expand(values.shape[0], -1, -1)
+        return m.language_projection(m.qformer(query_embeds=asked, encoder_hidden_states=states).last_hidden_state)
+
+    config = model.config
+    side = config.vision_config.image_size
+    axes = {name: {0: "batch_size"} for name in ("pixel_values", "last_hidden_state")}
+    export(
+        model, seen, {"pixel_values": torch.randn(2, 3, side, side)}, ["last_hidden_state"], axes,
+        folder / "encoder_model.onnx", beside,
+    )  # fmt: skip
+    width = config.text_config.hidden_size
+    export_causal_decoder(model.language_model, config.num_query_tokens, width, folder, beside)
+
+
+def export_causal_decoder(decoder: nn.Module, queries: int, width: int, folder: Path, beside: bool = False) -> None:
+    """`decoder_model.onnx` and `decoder_with_past_model.onnx` of a language model that sees an image before its text.
+
+    The tokens of the first graph begin with a placeholder for each of the encoder's states, which take their places.
+
+    Args:
+        decoder: takes `inputs_embeds` and a cache.
+        queries: how many states of the encoder there are.
+        width: of the states.
+        folder: where the files go.
+        beside: see `export`.
+    """
+    config = decoder.config
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+    axes: dict[str, dict[int, str]] = {
+        "input_ids": {0: "batch_size", 1: "decoder_sequence_length"},
+        "encoder_hidden_states": {0: "batch_size"},
+        "logits": {0: "batch_size", 1: "decoder_sequence_length"},
+    }
+    for name in names:
+        axes[f"past_key_values.{name}"] = {0: "batch_size", 2: "past_decoder_sequence_length"}
+        axes[f"present.{name}"] = {0: "batch_size", 2: "past_decoder_sequence_length + 1"}
+
+    def said(model: nn.Module, embeds: torch.Tensor, cache: DynamicCache) -> list[torch.Tensor]:
+        out = model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        return [out.logits, *(tensor for layer in out.past_key_values.layers for tensor in (layer.keys, layer.values))]
+
+    def first(model: nn.Module, ids: torch.Tensor, states: torch.Tensor) -> list[torch.Tensor]:
+        words = model.get_input_embeddings()(ids)[:, queries:]
+        return said(model, torch.cat([states, words], dim=1), DynamicCache())
+
+    def later(model: nn.Module, ids: torch.Tensor, *past: torch.Tensor) -> list[torch.Tensor]:
+        cache = DynamicCache()
+        for layer in range(layers):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        return said(model, model.get_input_embeddings()(ids), cache)
+
+    presents = [f"present.{name}" for name in names]
+    ids = torch.ones((2, queries + 3), dtype=torch.int64)
+    base = {"input_ids": ids, "encoder_hidden_states": torch.randn(2, queries, width)}
+    export(decoder, first, base, ["logits", *presents], axes, folder / "decoder_model.onnx", beside)
+    size = config.hidden_size // heads
+    past = {f"past_key_values.{name}": torch.randn(2, heads, queries + 3, size) for name in names}
+    export(
+        decoder, later, {"input_ids": ids[:, :1], **past}, ["logits", *presents], axes,
+        folder / "decoder_with_past_model.onnx", beside,
+    )  # fmt: skip
 
 
 def _flat(cache: EncoderDecoderCache, cross: bool, with_cross: bool) -> list[torch.Tensor]:

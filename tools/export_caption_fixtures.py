@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from caption_graphs import export, export_decoder, merge
+from caption_graphs import export, export_blip2, export_decoder, merge
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
     BlipConfig,
     BlipForConditionalGeneration,
     BlipForQuestionAnswering,
@@ -125,7 +127,8 @@ def randomise(model: nn.Module, seed: int, end: int | None = None, likelier: flo
             if parameter.ndim > 1 or "cls_token" in name or "position" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * SPREAD)
         if end is not None:
-            decoder = model.decoder if hasattr(model, "decoder") else model.text_decoder
+            parts = (getattr(model, name, None) for name in ("decoder", "text_decoder", "language_model"))
+            decoder = next(part for part in parts if part is not None)
             decoder.get_output_embeddings().weight[end] *= likelier
     model.eval()
 
@@ -285,6 +288,46 @@ def blip_vqa() -> None:
     save(folder, model, processor, tokenizer, [{**case, "prompt": question} for case in cases])
 
 
+def blip2() -> None:
+    """A language model that reads the image as the first of its tokens; cases with and without a prompt."""
+    folder, tokenizer = fresh("blip2"), byte_level()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    vision = {
+        "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "image_size": 48, "patch_size": 16,
+    }  # fmt: skip
+    queries = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "encoder_hidden_size": 24,
+    }  # fmt: skip
+    text = {
+        "model_type": "opt", "vocab_size": len(tokenizer), "hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 40,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 48, "bos_token_id": 0,
+        "eos_token_id": 0, "pad_token_id": 0,
+    }  # fmt: skip
+    config = Blip2Config(
+        vision_config=vision, qformer_config=queries, text_config=text, num_query_tokens=4,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    model = Blip2ForConditionalGeneration(config)
+    randomise(model, 61, end=0, likelier=2.0)
+    for name in ("bos_token_id", "pad_token_id", "eos_token_id"):
+        setattr(model.language_model.generation_config, name, 0)
+    processor = BlipImageProcessorPil(size={"height": 48, "width": 48})
+    values = pixels(processor, SEEDS)
+    export_blip2(model, folder)
+    cases = generated(model, tokenizer, {"pixel_values": values}, CASES)
+    prompt = "Question: how many dogs? Answer:"
+    ids = [*[config.image_token_index] * 4, *tokenizer(prompt)["input_ids"]]
+    given = {"pixel_values": values, "input_ids": torch.tensor([ids]).repeat(len(SEEDS), 1)}
+    tried = ({"num_beams": 1, "max_new_tokens": 9}, {"num_beams": 3, "max_new_tokens": 7, "repetition_penalty": 1.3})
+    prompted = [{**case, "prompt": prompt} for case in generated(model, tokenizer, given, tried)]
+    save(folder, model, processor, tokenizer, cases + prompted)
+
+
 def visual_embed(embeddings: Any, values: torch.Tensor, mask: torch.Tensor, _: int) -> Any:
     """ViLT's patches of pictures without padding, in order: transformers draws the order by lot, to the same end."""
     patches = embeddings.patch_embeddings(values)
@@ -403,7 +446,7 @@ def main() -> None:
     """All of them."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
-    for make in (vit_gpt2, blip, blip_vqa, vilt, age, preprocessing):
+    for make in (vit_gpt2, blip, blip_vqa, blip2, vilt, age, preprocessing):
         make()
     largest = max(FIXTURES.rglob("*.onnx"), key=lambda path: path.stat().st_size)
     print(f"{sum(p.stat().st_size for p in FIXTURES.rglob('*') if p.is_file()):,} bytes, the largest {largest.name}: "

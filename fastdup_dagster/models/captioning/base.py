@@ -47,7 +47,7 @@ def _check_prompt(folder: ModelFolder, prompt: str | None) -> None:
     needs = folder.has(TEXT_ENCODER) or folder.model_type == "vilt"
     if needs and not prompt:
         raise ValueError(f"model {folder.name} answers questions: give one as vqa_prompt")
-    if prompt and not needs and folder.model_type != "blip":
+    if prompt and not needs and folder.model_type not in ("blip", "blip-2"):
         raise ValueError(f"vqa_prompt={prompt!r}: model {folder.name} takes none; model_name='vqa' answers questions")
     if prompt is not None and not isinstance(prompt, str):
         raise TypeError(f"vqa_prompt={prompt!r}: expected text")

@@ -17,6 +17,7 @@ AUTOMATIC, TAGS = "automatic", "tags"
 # V1's names, and the models in the cache that they mean.
 NAMED = {"vitgpt2": "vit-gpt2", "blip": "blip", "blip2": "blip2", "vqa": "vilt", "age": "age"}
 _BEST = NAMED["vitgpt2"]
+_GENERATIVE = ("vision-encoder-decoder", "blip", "blip-2")
 
 
 class Captioner(Protocol):
@@ -111,10 +112,10 @@ def load_captioner(
 
         return TagsCaptioner(prompt, given, providers, threads)
     if folder.has(DECODER) or folder.has(DECODER_MERGED):
-        if folder.model_type not in ("vision-encoder-decoder", "blip"):
+        if folder.model_type not in _GENERATIVE:
             raise ValueError(
                 f"model {folder.name}: model_type {folder.model_type!r} is not supported; "
-                "known: vision-encoder-decoder, blip"
+                f"known: {', '.join(_GENERATIVE)}"
             )
         from fastdup_dagster.models.captioning.generative import GenerativeCaptioner
 

@@ -1,4 +1,4 @@
-"""Captioners that write their text token by token: ViT-GPT2, BLIP, and BLIP's answers to questions."""
+"""Captioners that write their text token by token: ViT-GPT2, BLIP, BLIP's answers to questions, and BLIP-2."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from fastdup_dagster.models.captioning.generation import generate
 from fastdup_dagster.models.captioning.options import SpecialTokens, generation_options
 from fastdup_dagster.models.session import open_session
 
+# What a config.json leaves out, as transformers' own defaults of these models.
+_OPT_DEFAULTS = {"model_type": "opt", "bos_token_id": 2, "eos_token_id": 2}
 _BLIP_DEFAULTS = {"bos_token_id": 30522, "sep_token_id": 102}
 
 
@@ -23,7 +25,7 @@ class GenerativeCaptioner(FolderCaptioner):
 
     Args:
         folder: of the model.
-        prompt: BLIP: what the caption starts with, or the question; None for none.
+        prompt: BLIP and BLIP-2: what the caption starts with, or the question; None for none.
         options: over those of the model's own `generation_config.json`.
         providers: ONNX Runtime providers, the preferred one first.
         threads: inside one call of a graph.
@@ -51,6 +53,7 @@ class GenerativeCaptioner(FolderCaptioner):
         self._text_encoder = open_session(folder.file(TEXT_ENCODER), providers, threads) if self._answers else None
         self._decoder = Decoder(folder, providers, threads, self._options.use_cache)
         self._prompt = self._tokenizer.encode(prompt).ids if prompt else []
+        self._start = self._start_tokens(folder)
         self._check_room(folder)
 
     def captions(self, images: Sequence[NDArray[np.float32]]) -> list[str]:
@@ -60,12 +63,26 @@ class GenerativeCaptioner(FolderCaptioner):
     def tokens(self, images: Sequence[NDArray[np.float32]]) -> list[list[int]]:
         """The tokens of each text, start and end included."""
         states = self._encoded(np.stack(images))
-        if self._answers or not self._prompt:
-            start = [self._special.start]
-        else:  # as BLIP has it: its own start in place of the tokenizer's, and no end
-            start = [self._special.start, *self._prompt[1:-1]]
-        prompt = np.repeat(np.array([start], dtype=np.int64), len(images), axis=0)
+        prompt = np.repeat(np.array([self._start], dtype=np.int64), len(images), axis=0)
         return generate(self._decoder.run(states), prompt, self._options, self._special)
+
+    def _start_tokens(self, folder: ModelFolder) -> list[int]:
+        """What each text starts from."""
+        if (
+            folder.model_type == "blip-2"
+        ):  # a placeholder for each of the image's states, then what the text starts with
+            image = _first((folder.config,), "image_token_index", "image_token_id")
+            queries = folder.config.get("num_query_tokens")
+            if image is None or queries is None:
+                raise ValueError(
+                    f"model {folder.name}: config.json has no image_token_index or num_query_tokens: export it with a "
+                    "transformers that writes them"
+                )
+            return [int(image)] * int(queries) + (self._prompt or [self._special.start])
+        if self._answers or not self._prompt:
+            return [self._special.start]
+        # As BLIP has it: its own start in place of the tokenizer's, and no end.
+        return [self._special.start, *self._prompt[1:-1]]
 
     def _encoded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         taken = self._encoder.get_inputs()[0]
@@ -87,8 +104,7 @@ class GenerativeCaptioner(FolderCaptioner):
     def _check_room(self, folder: ModelFolder) -> None:
         text = folder.config.get("text_config") or folder.config.get("decoder") or {}
         room = text.get("n_positions") or text.get("max_position_embeddings")
-        prompt = 1 if self._answers or not self._prompt else len(self._prompt) - 1
-        needed = max(self._options.max_tokens(prompt), len(self._prompt))
+        needed = max(self._options.max_tokens(len(self._start)), len(self._prompt))
         if room is not None and needed > room:
             raise ValueError(f"model {folder.name}: {needed} tokens are asked for, but it has room for {room}")
 
@@ -99,6 +115,13 @@ def special_tokens(folder: ModelFolder) -> SpecialTokens:
     Raises:
         ValueError: if its files do not say.
     """
+    if folder.model_type == "blip-2":
+        text = {**_OPT_DEFAULTS, **folder.config.get("text_config", {})}
+        if text["model_type"] != "opt":
+            raise ValueError(
+                f"model {folder.name}: text by {text['model_type']!r} is not supported; BLIP-2 with OPT is"
+            )
+        return SpecialTokens(int(text["bos_token_id"]), (int(text["eos_token_id"]),))
     if folder.model_type == "blip":
         text = {**_BLIP_DEFAULTS, **folder.config.get("text_config", {})}
         return SpecialTokens(int(text["bos_token_id"]), (int(text["sep_token_id"]),))
@@ -111,5 +134,5 @@ def special_tokens(folder: ModelFolder) -> SpecialTokens:
     return SpecialTokens(int(start), tuple(end) if isinstance(end, list) else (int(end),))
 
 
-def _first(places: Sequence[Mapping[str, Any]], name: str) -> Any:
-    return next((place[name] for place in places if place.get(name) is not None), None)
+def _first(places: Sequence[Mapping[str, Any]], *names: str) -> Any:
+    return next((place[name] for place in places for name in names if place.get(name) is not None), None)

@@ -17,7 +17,9 @@ pytest.importorskip("tokenizers", reason="the extra captions is not installed")
 
 Make = Callable[..., Path]
 MERGED, PLAIN, WITH_PAST = "decoder_model_merged.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx"
-END = {"vit-gpt2": 0, "blip": 3, "blip-vqa": 3}
+END = {"vit-gpt2": 0, "blip": 3, "blip-vqa": 3, "blip2": 0}
+# Where a text may end at the earliest: after its start token, which may be the end token too.
+FIRST = {"vit-gpt2": 1, "blip": 1, "blip-vqa": 1, "blip2": 5}
 # Each layout of the decoder that Optimum exports: the files that are left out, and whether the cache is used.
 LAYOUTS = {
     "merged": ("vit-gpt2", (PLAIN, WITH_PAST), True),
@@ -27,12 +29,15 @@ LAYOUTS = {
     "cross-attention cached": ("blip", (), True),
     "cross-attention, no cache": ("blip", (), False),
     "question encoder": ("blip-vqa", (), True),
+    "image before the text": ("blip2", (), True),
+    "image before the text, no cache": ("blip2", (), False),
 }
 
 
-def text_of(tokens: list[int], end: int) -> list[int]:
+def text_of(tokens: list[int], name: str) -> list[int]:
     """A row of transformers' result without its padding: up to the end token."""
-    return tokens[: tokens.index(end, 1) + 1] if end in tokens[1:] else tokens
+    end, first = END[name], FIRST[name]
+    return tokens[: tokens.index(end, first) + 1] if end in tokens[first:] else tokens
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -47,7 +52,7 @@ def test_tokens_and_text_are_those_of_transformers(
         captioner = load_captioner(str(folder), case.get("prompt"), options)
         assert isinstance(captioner, GenerativeCaptioner)
         images = [captioner.prepare(decoded(seed)) for seed in case["seeds"]]
-        wanted = [text_of(row, END[name]) for row in case["tokens"]]
+        wanted = [text_of(row, name) for row in case["tokens"]]
         for batch in (1, 2, 5):
             batches = [images[start : start + batch] for start in range(0, len(images), batch)]
             assert [row for each in batches for row in captioner.tokens(each)] == wanted, (batch, case["settings"])
@@ -84,6 +89,8 @@ def test_twenty_tokens_follow_where_nobody_says_how_many(fixtures: Path, decoded
         ("vit-gpt2", None, {"max_length": 49}, ValueError, "49 tokens are asked for, but it has room for 48"),
         ("vit-gpt2", "what is it", {}, ValueError, "vqa_prompt='what is it': model vit-gpt2 takes none"),
         ("blip", "a photo of", {"max_length": 4}, ValueError, "max_length=4: the text starts from 4 tokens"),
+        ("blip2", None, {"max_length": 49}, ValueError, "49 tokens are asked for, but it has room for 48"),
+        ("blip2", "a photo", {"max_length": 5}, ValueError, "max_length=5: the text starts from"),
         ("blip-vqa", None, {}, ValueError, "answers questions: give one as vqa_prompt"),
     ],
 )
@@ -106,3 +113,19 @@ def test_what_the_models_file_asks_for_and_is_not_done_here_is_refused(copy_of: 
 def test_a_model_without_one_of_its_files_says_which(missing: str, copy_of: Make) -> None:
     with pytest.raises(FileNotFoundError, match=f"model blip has no {missing}"):
         load_captioner(str(copy_of("blip", missing)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"text_config": {"model_type": "t5"}}, "text by 't5' is not supported; BLIP-2 with OPT is"),
+        ({"image_token_index": None}, "config.json has no image_token_index or num_query_tokens"),
+        ({"num_query_tokens": None}, "config.json has no image_token_index or num_query_tokens"),
+    ],
+)
+def test_a_blip2_of_another_kind_is_refused(changed: dict[str, Any], words: str, copy_of: Make) -> None:
+    folder = copy_of("blip2")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    with pytest.raises(ValueError, match=words):
+        load_captioner(str(folder))
