@@ -50,9 +50,10 @@ def galleries(
     key = context.partition_key
     manifest = manifest_of(store.of(key), key, "similarity", "outliers", "components", img_stats=img_stats)
     tables = SplitTables(manifest, img_stats, knn_graph, similarity, outliers, components)
-    summary = summarise(tables)
+    settings = datasets.settings(key)
+    summary = summarise(tables, clustered=settings.run_cc)
     with pages.staged(key) as staged:
-        frame = render_galleries(tables, staged, key, datasets.settings(key), home="../report.html")
+        frame = render_galleries(tables, staged, key, settings, home="../report.html")
         measured = _measured(frame, staged, summary)
         yield from gate(context, pages, gx.check(measured, "galleries", key, expectations.galleries()))
         pages.publish(staged, key)

@@ -33,7 +33,7 @@ def _published_splits() -> dg.AssetIn:
     deps=[settings_key("split_leakage")],
     ins={"embeddings": _published_splits(), "img_stats": _published_splits()},
     check_specs=check_specs("split_leakage", DATASETS),
-    **described("split_leakage", "report", {"faiss", "parquet"}, code_version="1"),
+    **described("split_leakage", "report", {"faiss", "parquet"}, code_version="2"),
 )
 def split_leakage(
     context: dg.AssetExecutionContext,
@@ -59,7 +59,9 @@ def split_leakage(
     share = replace(share, observed=stage.highest_rate(rates), bad_rows=None if share.passed else leaks)
     yield from gate(context, pages, [*outcomes, share])
     with pages.leaks_folder(dataset) as folder:
-        render_leaks(frame, manifests, stats, folder, dataset, settings, home="../report.html", left_out=list(left_out))
+        render_leaks(
+            frame, rates, manifests, stats, folder, dataset, settings, home="../report.html", left_out=list(left_out)
+        )
     yield dg.Output(
         frame,
         data_version=dg.DataVersion(table_digest(SPLIT_LEAKAGE, frame)),

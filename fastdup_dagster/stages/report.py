@@ -12,7 +12,7 @@ import polars as pl
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.galleries import leak_items, leak_pictures
 from fastdup_dagster.stages.gallery_items import select_all
-from fastdup_dagster.stages.gallery_pages import Frame, Tab
+from fastdup_dagster.stages.gallery_pages import Frame, Tab, leak_table
 from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import link_between, write_page
 from fastdup_dagster.stages.pictures import ReadThumbnail, pictures_of, thumbnail_jpeg, with_inline_thumbnails
@@ -93,7 +93,7 @@ def dataset_summaries(report: DatasetReport) -> tuple[dict[str, SplitSummary], S
     """The numbers of each finished split, and of all of them together."""
     leaked = None if report.leakage is None else leaked_images(report.leakage)
     summaries = {
-        split: summarise(tables, None if leaked is None else leaked.get(split, 0))
+        split: summarise(tables, None if leaked is None else leaked.get(split, 0), clustered=report.settings.run_cc)
         for split, tables in report.finished.items()
     }
     return summaries, add_up(summaries.values())
@@ -191,7 +191,8 @@ def _leaks(report: DatasetReport, href: str | None, read: ReadThumbnail) -> Leak
     }
     counted = report.leakage.filter(pl.col("kind") != "similar").height
     rates = pl.DataFrame() if report.leak_rates is None else report.leak_rates
-    return LeakSection(rates, leak_items(rows, pictures), report.leakage.height, counted, href)
+    table = leak_table(report.leakage, rates, rows)
+    return LeakSection(table, leak_items(rows, pictures), report.leakage.height, counted, href)
 
 
 def _facts(report: DatasetReport) -> list[tuple[str, str]]:

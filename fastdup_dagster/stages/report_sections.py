@@ -10,7 +10,7 @@ import polars as pl
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.charts import Chart, chart
 from fastdup_dagster.stages.gallery_items import PairItem, Selection
-from fastdup_dagster.stages.gallery_pages import TITLES, Frame
+from fastdup_dagster.stages.gallery_pages import TITLES, Between, Frame
 from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import count, number, percent, render
 from fastdup_dagster.stages.pictures import Picture
@@ -117,9 +117,9 @@ class Status:
 
 @dataclass(frozen=True)
 class LeakSection:
-    """Leaks between the splits: `rates` as leak_rates gives them, the first pairs, and the link to their page."""
+    """Leaks between the splits: what there is between every two, the first pairs, and the link to their page."""
 
-    rates: pl.DataFrame
+    table: Sequence[Between]
     pairs: list[PairItem]
     total: int
     counted: int
@@ -235,7 +235,9 @@ def tiles(summary: SplitSummary, settings: Settings, links: Mapping[str, str]) -
         "truncated": "end early, analysed as far as they go",
         "exact_duplicates": f"{percent(s.exact_duplicates, s.valid)} of the valid",
         "near_duplicate_pairs": f"of {count(s.pairs)} pairs over {settings.threshold:g}",
-        "clusters": f"{count(s.images_in_clusters)} images, largest {count(s.largest_cluster)}",
+        "clusters": f"{count(s.images_in_clusters)} images, largest {count(s.largest_cluster)}"
+        if settings.run_cc
+        else "not computed (run_cc=False)",
         "outliers": "–" if s.outliers is None else percent(s.outliers, s.valid),
         "blurry": f"sharpness under {settings.blur_threshold:g}",
         "dark": f"mean under {settings.darkness_threshold:g}",
