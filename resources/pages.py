@@ -11,6 +11,7 @@ from urllib.parse import quote
 import dagster as dg
 from pydantic import Field
 
+from fastdup_dagster.datasets import leaks_key
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import BUNDLED_MODEL
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, page_set
@@ -150,11 +151,6 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def _failure(step: str) -> str:
     return f"gate_{step}.html"
-
-
-def leaks_key(dataset: str) -> str:
-    """Under which the page of leaks is kept; no split's name starts with an underscore."""
-    return f"{dataset}/_leaks"
 
 
 def link_seconds() -> int:

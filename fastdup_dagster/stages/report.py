@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class DatasetReport:
         leaks_page: leaks.html, if there is one.
         notes: what was left out of the listing and why, for people.
         errors: what broke, apart from failed checks.
+        why: why a split has no results, or not all, where that was no gate.
         gated: whether checks are a part of such a run; without them the report says nothing of any.
         made: galleries that a user made of these results; None where there is no such thing.
     """
@@ -80,6 +81,7 @@ class DatasetReport:
     leaks_page: Path | None = None
     notes: Sequence[str] = ()
     errors: Sequence[str] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
     gated: bool = True
     made: Sequence[MadeLink] | None = None
 
@@ -169,14 +171,14 @@ def _section(
 ) -> SplitSection:
     tables = report.splits[split]
     if tables is None or summary is None:
-        return SplitSection(split, None)
+        return SplitSection(split, None, why=report.why.get(split, ""))
     selections = previewed(select_all(tables, max(PREVIEW_ITEMS.values())))
     folder = report.galleries.get(split)
     links = links_of(["report", *selections], link_between(path, folder)) if folder is not None else {}
     wanted = {i for selection in selections.values() for i in selection.indices}
     found = pictures_of(tables.manifest, tables.img_stats, wanted).values()
     pictures = with_inline_thumbnails(found, read, report.settings.threads)
-    return split_section(split, tables, summary, selections, pictures, links)
+    return replace(split_section(split, tables, summary, selections, pictures, links), why=report.why.get(split, ""))
 
 
 def _leaks(report: DatasetReport, href: str | None, read: ReadThumbnail) -> LeakSection | None:
@@ -209,7 +211,10 @@ def _left_out(report: DatasetReport) -> list[str]:
     partly = {split: ", ".join(sorted(tables.missing)) for split, tables in report.finished.items() if tables.missing}
     said = [f"The numbers of all splits are without {', '.join(stopped)}, which has no results."] if stopped else []
     return said + [
-        f"{split} was stopped: {missing} of this run were not published." for split, missing in partly.items()
+        f"{split} is without {missing}: {report.why[split]}"
+        if report.why.get(split)
+        else f"{split} was stopped: {missing} of this run were not published."
+        for split, missing in partly.items()
     ]
 
 

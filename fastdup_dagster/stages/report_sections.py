@@ -60,7 +60,8 @@ class Tile:
 @dataclass(frozen=True)
 class SplitSection:
     """What a report says about one split; `summary` is None if a gate stopped the split before
-    there was anything to count; `missing` are the tables that one kept from being published later on.
+    there was anything to count; `missing` are the tables that one kept from being published later on. `why` says what
+    it was, if it was no gate.
     """
 
     name: str
@@ -69,6 +70,7 @@ class SplitSection:
     invalid: pl.DataFrame | None = None
     links: Mapping[str, str] = field(default_factory=dict)
     missing: Sequence[str] = ()
+    why: str = ""
 
     def href(self, kind: str | None) -> str | None:
         """Link to the split's gallery of this kind, if it was made."""
