@@ -15,6 +15,7 @@ from fastdup_dagster.assets.automation import FIRST_BY_HAND, lineage_aware
 from fastdup_dagster.images import ImageError, thumbnail_jpeg
 from fastdup_dagster.resources.io_manager import MADE_OF
 from fastdup_dagster.schemas import TABLES, Column
+from fastdup_dagster.stages.galleries import shown_leaks
 from fastdup_dagster.stages.gallery_items import StatPage, select_clusters, select_stat
 from fastdup_dagster.stages.pages import data_uri, percent, visible
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
@@ -196,13 +197,13 @@ def leak_rates(rates: pl.DataFrame) -> dg.MarkdownMetadataValue | str:
 
 
 def worst_leaks(pairs: pl.DataFrame, manifests: Mapping[str, pl.DataFrame]) -> dg.MarkdownMetadataValue | str:
-    """The first pairs of split_leakage side by side; file names are led by their split's.
+    """The first pairs of split_leakage side by side, of every two splits some; file names are led by their split's.
 
     Args:
         pairs: the table split_leakage.
         manifests: image_manifest of each split.
     """
-    shown = pairs.head(WORST)
+    shown = shown_leaks(pairs, WORST)
     found = {}
     for split, manifest in manifests.items():
         ends = [shown.filter(pl.col(f"split_{end}") == split)[end] for end in ("from", "to")]

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.galleries import leak_items, leak_pictures
+from fastdup_dagster.stages.galleries import leak_items, leak_pictures, shown_leaks
 from fastdup_dagster.stages.gallery_items import select_all
 from fastdup_dagster.stages.gallery_pages import Frame, Tab, leak_table
 from fastdup_dagster.stages.made_pages import MadeLink
@@ -36,7 +36,6 @@ from fastdup_dagster.stages.summary import (
     SplitTables,
     add_up,
     leaked_images,
-    most_alike_first,
     summarise,
 )
 
@@ -184,7 +183,7 @@ def _section(
 def _leaks(report: DatasetReport, href: str | None, read: ReadThumbnail) -> LeakSection | None:
     if report.leakage is None:
         return None
-    rows = most_alike_first(report.leakage).head(_LEAK_PAIRS)
+    rows = shown_leaks(report.leakage, _LEAK_PAIRS)
     pictures = {
         split: with_inline_thumbnails(
             leak_pictures(rows, split, tables.manifest, tables.img_stats).values(), read, report.settings.threads
