@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import IMG_STATS, SPLIT_LEAKAGE
 from fastdup_dagster.settings import settings_from
-from fastdup_dagster.stages.split_leakage import highest_rate, leak_rates, split_leakage, worst_leaks
+from fastdup_dagster.stages.split_leakage import comparable, highest_rate, leak_rates, split_leakage, worst_leaks
 
 Embedded = Callable[..., pl.DataFrame]
 SPLITS = ("test", "train", "val")
@@ -166,6 +166,20 @@ def test_vectors_of_different_models_are_not_compared(embedded: Embedded) -> Non
     other = embedded(normal(3, 1)).with_columns(pl.lit("another").alias("model"))
     with pytest.raises(ValueError, match="test with m, train with another"):
         split_leakage({"test": embedded(normal(3, 0)), "train": other}, {}, settings_from({}))
+
+
+def test_a_split_of_another_model_than_most_is_left_out_with_the_reason(analysed) -> None:
+    keys = {"test": "pets/test", "train": "pets/train"}
+    embeddings, stats = (
+        {key: analysed.store.read(table, key) for key in keys.values()} for table in ("embeddings", "img_stats")
+    )
+    assert comparable(analysed.store, keys, embeddings, stats)[1] == {}
+    embeddings["pets/train"] = embeddings["pets/train"].with_columns(pl.lit("another").alias("model"))
+    listings, left_out = comparable(analysed.store, keys, embeddings, stats)
+    assert (list(listings), list(left_out)) == (["test"], ["train"])
+    assert "embedded with another, the others with efficientnet" in left_out["train"]
+    del embeddings["pets/test"]
+    assert comparable(analysed.store, keys, embeddings, stats)[1] == {"test": "it is not published"}
 
 
 def test_kinds_come_from_the_statistics_of_both_splits(embedded: Embedded) -> None:
