@@ -195,7 +195,8 @@ class _Side:
         groups = CopyGroups(vector_hashes(raw))
         self.rows = pl.DataFrame({"index": ids, "group": groups.group})
         self.first = ids[groups.first]
-        self.vectors = normalised(raw[groups.first], settings.distance)
+        distinct = raw if len(groups.first) == len(raw) else raw[groups.first]  # no copy of the vectors without need
+        self.vectors = normalised(distinct, settings.distance)
         self.index = NeighbourIndex(self.vectors, settings)
 
     def nearest(self, other: _Side, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
