@@ -11,6 +11,7 @@ from fastdup_dagster.resources.datasets import DatasetsResource
 @dg.observable_source_asset(
     partitions_def=SPLITS,
     group_name="text",
+    description="The captioner that each split's settings name; its data version is `name@sha256`, with its options.",
     metadata={"without a download": "tags of the bundled classifier"},
     tags={"dagster/kind/onnx": ""},
 )

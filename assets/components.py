@@ -8,7 +8,7 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
-from fastdup_dagster.assets.metadata import described, histogram, made_of, rows
+from fastdup_dagster.assets.metadata import described, histogram, largest_clusters, made_of, rows
 from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -49,10 +49,11 @@ def components(
         frame,
         data_version=dg.DataVersion(table_digest(COMPONENTS, frame)),
         metadata={
-            **origin,
             **rows(frame.height),
             "components": sizes.len(),
             "largest": int(sizes.top_k(1).sum()),
             "images per component": histogram(sizes, "images per component"),
+            "largest components": largest_clusters(frame, store.of(key), key),
+            **origin,
         },
     )

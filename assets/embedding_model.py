@@ -11,6 +11,7 @@ from fastdup_dagster.resources.model import ModelResource
 @dg.observable_source_asset(
     partitions_def=SPLITS,
     group_name="sources",
+    description="The ONNX model that each split's settings name; its data version is `name@sha256`.",
     metadata={"bundled": "EfficientNet-Lite0, int8, Apache-2.0"},
     tags={"dagster/kind/onnx": ""},
 )

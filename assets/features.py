@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fastdup_dagster.assets import array_checks, expectations
 from fastdup_dagster.assets.gates import check_specs, gate, records
-from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.metadata import described, histogram, per_code, rows, worst_images
 from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -20,6 +20,7 @@ from fastdup_dagster.resources.progress import Progress
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.features import FEATURE_TABLES, Features, FeatureSummary, compute_features
+from fastdup_dagster.stages.gallery_items import STAT_PAGES
 from fastdup_dagster.stages.image_manifest import version_with_names
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.storage import StagedTable
@@ -90,7 +91,7 @@ def features(
                 staged,
                 output_name=table,
                 data_version=dg.DataVersion(_version(table, staged, image_manifest)),
-                metadata=_metadata(table, staged, done.summary),
+                metadata=_metadata(table, staged, done.summary, image_manifest),
             )
         done.finish()
 
@@ -114,19 +115,21 @@ def _version(table: str, staged: StagedTable, manifest: pl.DataFrame) -> str:
     return staged.digest if table == "embeddings" else version_with_names(staged.digest, manifest)
 
 
-def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[str, Any]:
+def _metadata(table: str, staged: StagedTable, summary: FeatureSummary, manifest: pl.DataFrame) -> dict[str, Any]:
     shared: dict[str, Any] = {
         **rows(staged.rows),
         "computed now": summary.computed,
         "reused": summary.reused,
         "invalid": summary.invalid.height,
+        **per_code(summary.invalid["error_code"]),
         "seconds": round(summary.seconds, 2),
         "invalid images": records(summary.invalid.head(20)) if summary.invalid.height else "none",
     }
     if table == "embeddings":
         return shared | {"inferred now": summary.inferred, "width": summary.width}
     names = ("is_truncated", "is_blurry", "is_dark", "is_bright")
-    values = staged.scan().select("blur", "mean", *names).collect()
+    values = staged.scan().select("index", "error_code", "blur", "mean", *names).collect()
+    valid = values.filter(pl.col("error_code").is_null())
     flags = {name.removeprefix("is_"): int(values[name].sum()) for name in names}
     return (
         shared
@@ -134,5 +137,6 @@ def _metadata(table: str, staged: StagedTable, summary: FeatureSummary) -> dict[
         | {
             "blur, log10": histogram(values["blur"].clip(1e-3).log10(), "blur"),
             "mean brightness": histogram(values["mean"], "mean brightness"),
+            **{f"worst, {page.kind}": worst_images(valid, manifest, page) for page in STAT_PAGES},
         }
     )

@@ -7,13 +7,15 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets.dataset_report import ReportConfig, publish_dataset_report
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, rows
 from fastdup_dagster.assets.observed import settings_key
 from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.datasets import parse_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
-from fastdup_dagster.resources.pages import PagesResource
+from fastdup_dagster.resources.pages import REPORT, PagesResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.stages.galleries import SplitTables, render_galleries
@@ -32,6 +34,7 @@ Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
 )
 def galleries(
     context: dg.AssetExecutionContext,
+    config: ReportConfig,
     img_stats: pl.DataFrame,
     knn_graph: pl.DataFrame,
     similarity: pl.DataFrame,
@@ -48,11 +51,13 @@ def galleries(
     covers the names that they show.
     """
     key = context.partition_key
+    dataset = parse_key(key)[0]
     manifest = manifest_of(store.of(key), key, "similarity", "outliers", "components", img_stats=img_stats)
     tables = SplitTables(manifest, img_stats, knn_graph, similarity, outliers, components)
-    summary = summarise(tables)
+    settings = datasets.settings(key)
+    summary = summarise(tables, clustered=settings.run_cc)
     with pages.staged(key) as staged:
-        frame = render_galleries(tables, staged, key, datasets.settings(key), home="../report.html")
+        frame = render_galleries(tables, staged, key, settings, home="../report.html")
         measured = _measured(frame, staged, summary)
         yield from gate(context, pages, gx.check(measured, "galleries", key, expectations.galleries()))
         pages.publish(staged, key)
@@ -63,10 +68,13 @@ def galleries(
         metadata={
             **rows(frame.height),
             **{kind: pages.link(key, f"{kind}.html") for kind in frame["kind"]},
+            "report of the data set": pages.link(dataset, REPORT),
             "folder": dg.MetadataValue.path(pages.place(key)),
             **{f"total, {kind}": total for kind, total in frame.select("kind", "total").iter_rows()},
         },
     )
+    if config.report:
+        publish_dataset_report(context.instance, datasets, pages, dataset)
 
 
 def _measured(frame: pl.DataFrame, folder: Path, summary: SplitSummary) -> pl.DataFrame:

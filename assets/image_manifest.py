@@ -1,13 +1,14 @@
 """The listing of a split: one row per image, nothing read yet."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
-from fastdup_dagster.assets.gates import check_specs, gate
-from fastdup_dagster.assets.metadata import described, histogram, rows
+from fastdup_dagster.assets.gates import check_specs, gate, records
+from fastdup_dagster.assets.metadata import described, histogram, per_code, rows
 from fastdup_dagster.assets.observed import observe_for, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -19,7 +20,9 @@ from fastdup_dagster.settings import is_detector
 from fastdup_dagster.sources import NothingFoundError
 from fastdup_dagster.stages import image_manifest as stage
 from fastdup_dagster.stages.detections import boxes_finder
+from fastdup_dagster.stages.pages import visible
 
+_LABELS = 20
 Result = dg.AssetCheckResult | dg.Output[pl.DataFrame]
 
 
@@ -63,8 +66,19 @@ def image_manifest(
         metadata={
             **rows(frame.height),
             "invalid in the listing": frame["error_code"].count(),
+            **per_code(frame["error_code"]),
+            **_labels(frame["label"]),
             "MB": round(float(frame["file_size"].sum()) / 1e6, 1),
             "file size, log10 of bytes": histogram(frame["file_size"].cast(pl.Float64).log10(), "file sizes"),
             **({"notes": "; ".join(listing.notes)} if listing.notes else {}),
         },
     )
+
+
+def _labels(labels: pl.Series) -> dict[str, Any]:
+    """Number of labels, and the commonest with their images; nothing where there are none."""
+    counted = labels.drop_nulls().value_counts(name="images").sort("images", "label", descending=[True, False])
+    if counted.is_empty():
+        return {}
+    commonest = counted.head(_LABELS).with_columns(pl.col("label").map_elements(visible, pl.String))
+    return {"labels": counted.height, "without a label": labels.null_count(), "images per label": records(commonest)}

@@ -49,10 +49,10 @@ def knn_graph(
         frame,
         data_version=dg.DataVersion(table_digest(KNN_GRAPH, frame)),
         metadata={
-            **origin,
             **rows(frame.height),
             "images": images,
             "index": stage.describe_index(images, settings) if images else "none",
             "similarity to the nearest": histogram(frame.filter(pl.col("rank") == 1)["distance"], "similarity"),
+            **origin,
         },
     )

@@ -15,13 +15,15 @@ from fastdup_dagster.assets.automation import FIRST_BY_HAND, lineage_aware
 from fastdup_dagster.images import ImageError, thumbnail_jpeg
 from fastdup_dagster.resources.io_manager import MADE_OF
 from fastdup_dagster.schemas import TABLES, Column
-from fastdup_dagster.stages.pages import data_uri, visible
+from fastdup_dagster.stages.galleries import shown_leaks
+from fastdup_dagster.stages.gallery_items import StatPage, select_clusters, select_stat
+from fastdup_dagster.stages.pages import data_uri, percent, visible
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.storage import TableStore
 
-OWNERS = ["team:data-quality"]
 _BINS = 24
 _THUMBNAIL_SIDE = 96
+_MEMBERS = 4
 WORST = 6
 
 
@@ -30,7 +32,6 @@ class Description(TypedDict):
 
     group_name: str
     kinds: set[str]
-    owners: list[str]
     code_version: str
     automation_condition: dg.AutomationCondition[dg.AssetKey]
     metadata: dict[str, Any]
@@ -42,7 +43,6 @@ def described(table: str, group: str, kinds: set[str], code_version: str) -> Des
     return {
         "group_name": group,
         "kinds": kinds,
-        "owners": OWNERS,
         "code_version": code_version,
         "automation_condition": lineage_aware(first=table not in FIRST_BY_HAND),
         "metadata": {
@@ -137,14 +137,73 @@ def worst_pairs(
     return _pair_table(ends, [(images[row[ends[0]]], images[row[ends[1]]], row) for row in shown.iter_rows(named=True)])
 
 
+def worst_images(valid: pl.DataFrame, manifest: pl.DataFrame, page: StatPage) -> dg.MarkdownMetadataValue | str:
+    """The images that stand out most by one statistic, with its value.
+
+    Args:
+        valid: the rows of img_stats of valid images.
+        manifest: the listing that they are of.
+        page: the statistic; the images that its flag marks are shown.
+    """
+    if valid.height and valid[page.flag].null_count() == valid.height:
+        return "not computed (run_stats=False)"
+    shown = select_stat(valid, page).rows.head(WORST)
+    images = _images(manifest, shown["index"])
+    lines = [
+        (thumbnail(images[index][0]), f"{value:.2f}", text(images[index][1])) for index, value in shown.iter_rows()
+    ]
+    return picture_table(("image", page.name, "file"), lines)
+
+
+def largest_clusters(components: pl.DataFrame, store: TableStore, key: str) -> dg.MarkdownMetadataValue | str:
+    """The largest components, with the first few of their images; the listing is read aside, as by `worst_pairs`."""
+    try:
+        manifest = manifest_of(store, key, "knn_graph")
+    except MixedTablesError as error:
+        return f"not shown: {error}"
+    lines = []
+    for row in select_clusters(components).rows.head(WORST).iter_rows(named=True):
+        members = row["members"][:_MEMBERS]
+        images = _images(manifest, pl.Series(members))
+        seen = [images[index] for index in members]
+        pictures = [thumbnail(uri) for uri, _ in seen] + [""] * (_MEMBERS - len(seen))
+        lines.append((row["count"], f"{row['mean_distance']:.4f}", *pictures, text(seen[0][1])))
+    return picture_table(("images", "mean similarity", *(f"no. {i + 1}" for i in range(_MEMBERS)), "first"), lines)
+
+
+def per_code(codes: pl.Series) -> dict[str, int]:
+    """Images per error code, commonest first, each as a number of its own, which the UI plots over time."""
+    counted = codes.drop_nulls().value_counts(sort=True).sort("count", codes.name, descending=[True, False])
+    return {f"error, {code}": count for code, count in counted.iter_rows()}
+
+
+def leak_rates(rates: pl.DataFrame) -> dg.MarkdownMetadataValue | str:
+    """What leaked between every two splits, those with the largest share first: a narrow table, shown where it stands.
+
+    Args:
+        rates: what `split_leakage.leak_rates` gives.
+    """
+    ordered = rates.sort(pl.max_horizontal("rate_from", "rate_to"), descending=True, maintain_order=True)
+    lines = [
+        (
+            text(row["split_from"]),
+            text(row["split_to"]),
+            row["pairs"],
+            *(text(f"{row[f'leaked_{end}']} ({percent(row[f'rate_{end}'], 1)})") for end in ("from", "to")),
+        )
+        for row in ordered.iter_rows(named=True)
+    ]
+    return picture_table(("first", "second", "pairs", "leaked of the first", "of the second"), lines)
+
+
 def worst_leaks(pairs: pl.DataFrame, manifests: Mapping[str, pl.DataFrame]) -> dg.MarkdownMetadataValue | str:
-    """The first pairs of split_leakage side by side; file names are led by their split's.
+    """The first pairs of split_leakage side by side, of every two splits some; file names are led by their split's.
 
     Args:
         pairs: the table split_leakage.
         manifests: image_manifest of each split.
     """
-    shown = pairs.head(WORST)
+    shown = shown_leaks(pairs, WORST)
     found = {}
     for split, manifest in manifests.items():
         ends = [shown.filter(pl.col(f"split_{end}") == split)[end] for end in ("from", "to")]

@@ -49,9 +49,9 @@ def outliers(
         frame,
         data_version=dg.DataVersion(table_digest(OUTLIERS, frame)),
         metadata={
-            **origin,
             **rows(frame.height),
             "similarity of the outliers": histogram(frame["distance"], "similarity"),
             "worst": worst_pairs(frame, store.of(key), key, {}, ("outlier", "nearest")),
+            **origin,
         },
     )

@@ -50,12 +50,12 @@ def similarity(
         frame,
         data_version=dg.DataVersion(table_digest(SIMILARITY, frame)),
         metadata={
-            **origin,
             **rows(frame.height),
             "pairs": pairs.height,
             **{f"pairs, {words}": pairs.filter(pl.col("kind") == kind).height for kind, words in KINDS.items()},
             "threshold": settings.threshold,
             "similarity of the pairs": histogram(pairs["distance"], "similarity"),
             "worst pairs": worst_pairs(pairs, store.of(key), key, {"img_stats": img_stats}, ("from", "to")),
+            **origin,
         },
     )

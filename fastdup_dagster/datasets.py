@@ -177,6 +177,17 @@ def partition_key(dataset: str, split: str) -> str:
     return f"{check_name('data set', dataset)}/{check_name('split', split)}"
 
 
+def leaks_key(dataset: str) -> str:
+    """Under which the page of leaks is kept; no split's name starts with an underscore."""
+    return f"{dataset}/_leaks"
+
+
+def captions_key(key: str) -> str:
+    """Under which the page of captions of a split is kept: not among its galleries, which are replaced as a set."""
+    dataset, _, split = key.partition("/")
+    return f"{dataset}/_captions/{split}"
+
+
 def parse_key(key: str) -> tuple[str, str]:
     """Data set and split of a partition key.
 

@@ -30,6 +30,7 @@ from fastdup_dagster.assets import (  # noqa: E402
     split_leakage,
 )
 from fastdup_dagster.assets.automation import rerun_sensor  # noqa: E402
+from fastdup_dagster.assets.policies import with_policies  # noqa: E402
 from fastdup_dagster.datasets import dataset_names  # noqa: E402
 from fastdup_dagster.resources.captioner import CaptionerResource  # noqa: E402
 from fastdup_dagster.resources.datasets import DatasetsResource  # noqa: E402
@@ -87,7 +88,7 @@ def build_definitions(
     }
     refresh = schedules.refresh_job(refresh_all)
     return dg.Definitions(
-        assets=dg.load_assets_from_modules(ASSET_MODULES),
+        assets=with_policies(dg.load_assets_from_modules(ASSET_MODULES)),
         jobs=[
             jobs.list_split,
             jobs.analyse_split,

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
+
+from filelock import FileLock, Timeout
 
 from fastdup_dagster.storage import write_atomically
 
 RECORD = ".fastdup_dagster_outputs.json"
 PAGES = ".fastdup_dagster_pages.json"
+_LOCK_SECONDS = 30
 
 
 class Outputs:
@@ -114,8 +118,23 @@ class MadePages:
     def __init__(self, work_dir: Path) -> None:
         self._root = work_dir.absolute()
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds apart what reads the record and what is listed by it, and writes them anew.
+
+        Raises:
+            TimeoutError: if another process has held it for half a minute.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / f"{PAGES}.lock"
+        try:
+            with FileLock(path, timeout=_LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise TimeoutError(f"{path} is held by another process: wait until its gallery is made") from error
+
     def add(self, page: Path, heading: str, shown: int, total: int, is_report: bool = False) -> None:
-        """Notes a page, instead of what was at its place before."""
+        """Notes a page, instead of what was at its place before; under `lock` if others may do the same."""
         page = Path(os.path.abspath(page))  # noqa: PTH100 - without following links
         path = str(page.relative_to(self._root) if page.is_relative_to(self._root) else page)
         made = MadePage(path, heading, shown, total, is_report)

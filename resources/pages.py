@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from fastdup_dagster.datasets import captions_key, leaks_key
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import BUNDLED_MODEL
 from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE, render_captions
@@ -161,17 +162,6 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def _failure(step: str) -> str:
     return f"gate_{step}.html"
-
-
-def leaks_key(dataset: str) -> str:
-    """Under which the page of leaks is kept; no split's name starts with an underscore."""
-    return f"{dataset}/_leaks"
-
-
-def captions_key(key: str) -> str:
-    """Under which the page of captions of a split is kept: not among its galleries, which are replaced as a set."""
-    dataset, _, split = key.partition("/")
-    return f"{dataset}/_captions/{split}"
 
 
 def link_seconds() -> int:

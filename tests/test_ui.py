@@ -201,6 +201,16 @@ def test_5_the_link_to_the_gallery_works(served, page):
     shoot(page, "gallery")
 
 
+def test_5b_so_does_the_one_to_the_report_of_the_data_set_whose_other_split_was_never_made(served, page):
+    page.goto(f"{served.url}/assets/galleries?view=partitions&partition=pets%2Ftrain")
+    link = page.locator(f"a[href='{served.pages_url}/pets/report.html']").first
+    link.wait_for()
+    page.goto(link.get_attribute("href"))
+    see(page, "No results.")  # of test
+    see(page, "report of this split")
+    shoot(page, "report")
+
+
 def test_6_sigterm_ends_it_in_order_and_leaves_no_process(served):
     children = _session(served.process.pid)
     grandchildren = [pid for child in children for pid in _session(child)]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import dagster as dg
-import polars as pl
 from dagster_shared.error import SerializableErrorInfo
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.check_history import outcome_of
 from fastdup_dagster.assets.jobs import WITH_CAPTIONS
 from fastdup_dagster.assets.observed import current_versions, observe, settings_versions
 from fastdup_dagster.assets.partitions import add_partitions
@@ -25,14 +22,12 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.resources.pages import REPORT, PagesResource, captions_key, leaks_key
+from fastdup_dagster.resources.pages import REPORT, PagesResource
 from fastdup_dagster.resources.store import StoreResource
-from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.sources.locations import is_remote
-from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE
-from fastdup_dagster.stages.published import MixedTablesError, manifest_of
+from fastdup_dagster.stages.dataset_report import COUNTED_IMAGES, dataset_report, read_split
+from fastdup_dagster.stages.published import MixedTablesError
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, SplitTables
-from fastdup_dagster.stages.split_leakage import leak_rates
 from fastdup_dagster.storage import TableStore, open_store
 
 
@@ -128,7 +123,8 @@ def analyse(
     add_partitions(instance, name, list(entry.splits))
     observe_data_set(instance, name, list(entry.splits), datasets)
     anew = {"config": {"recompute": recompute}}
-    reading = {"ops": {"features": anew} | ({"captions": anew} if captions else {})}
+    later = {"config": {"report": False}}  # one for all runs, below
+    reading = {"ops": {"features": anew, "galleries": later} | ({"captions": anew} if captions else {})}
     tables = WITH_CAPTIONS if captions else None
     runs = {}
     for split in splits:
@@ -136,7 +132,7 @@ def analyse(
         runs[split] = run_partition(defs, instance, key, log_config(key, verbose) | reading, tables)
     leakage = None
     if len(entry.splits) > 1:
-        leakage = run_partition(defs, instance, name, log_config(name, verbose))
+        leakage = run_partition(defs, instance, name, log_config(name, verbose) | {"ops": {"split_leakage": later}})
     report = _report(name, entry, datasets, runs, leakage, notes)
     pages = PagesResource(store=StoreResource(datasets=datasets))
     return Analysis(
@@ -201,7 +197,7 @@ def run_partition(
     )
     if any(_interrupted(event.step_failure_data.error) for event in result.get_step_failure_events()):
         raise KeyboardInterrupt
-    checks = [_check(evaluation, partition) for evaluation in result.get_asset_check_evaluations()]
+    checks = [outcome_of(evaluation, partition) for evaluation in result.get_asset_check_evaluations()]
     gated = any(check.outcome == "failed" for check in checks)
     metadata = _metadata(result)
     return PartitionRun(
@@ -230,26 +226,6 @@ def _metadata(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
             metadata = event.step_materialization_data.materialization.metadata
             found[event.asset_key.to_user_string()] = {name: value.value for name, value in metadata.items()}
     return found
-
-
-def _check(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckOutcome:
-    """A check's result as the report knows it."""
-    metadata = evaluation.metadata
-    table = metadata.get("bad rows")
-    rows = [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else None
-    observed, limit = (metadata[name].value if name in metadata else None for name in ("observed", "limit"))
-    asset = evaluation.asset_key.to_user_string()
-    return CheckOutcome(
-        asset=asset,
-        check=evaluation.check_name,
-        partition=partition,
-        passed=evaluation.passed,
-        blocking=evaluation.severity is dg.AssetCheckSeverity.ERROR,
-        observed=observed,
-        limit=limit,
-        description=CHECKS[asset][evaluation.check_name],
-        bad_rows=None if rows is None else pl.DataFrame(rows, infer_schema_length=None),
-    )
 
 
 def _interrupted(error: SerializableErrorInfo | None) -> bool:
@@ -283,35 +259,24 @@ def _report(
     settings = datasets.settings(name)
     store = open_store(entry.store_root())
     tables = {split: _tables(store, run) for split, run in runs.items()}
-    done = [split for split, found in tables.items() if found is not None]
-    leaks = store.read("split_leakage", name) if leakage and leakage.success and len(done) > 1 else None
-    if leaks is not None:  # pairs with splits that were not part of this run have no pictures here
-        leaks = leaks.filter(pl.col("split_from").is_in(done) & pl.col("split_to").is_in(done))
-    sizes = {split: t.img_stats["error_code"].null_count() for split, t in tables.items() if t is not None}
     every = [*runs.values(), *([leakage] if leakage else [])]
-    captioned = [split for split in done if "captions" in runs[split].published]
-    shown = [split for split in done if "galleries" in runs[split].published]
-    return DatasetReport(
-        name=name,
-        splits=tables,
-        settings=settings,
+    return dataset_report(
+        store,
+        name,
+        tables,
+        settings,
         model=ModelResource().load(settings).id,
-        version=version("fastdup-dagster"),
-        created=datetime.now(UTC),
         checks=[check for run in every for check in run.checks],
-        leakage=leaks,
-        leak_rates=None if leaks is None else leak_rates(leaks, sizes),
-        captions={split: store.read("captions", runs[split].partition) for split in captioned},
-        caption_pages={split: store.pages(captions_key(runs[split].partition)) / CAPTIONS_PAGE for split in captioned},
-        galleries={split: store.pages(partition_key(name, split)) for split in shown},
-        leaks_page=None if leaks is None else store.pages(leaks_key(name)) / "leaks.html",
+        paged=[split for split, run in runs.items() if "galleries" in run.published],
+        captioned=[split for split, run in runs.items() if "captions" in run.published],
+        with_leaks=leakage is not None and leakage.success,
         notes=[*notes, *(f"{run.partition}: {run.notes}" for run in every if run.notes), *_compared(name, entry, runs)],
         errors=[f"{run.partition}: {error}" for run in every for error in run.errors],
     )
 
 
 def _tables(store: TableStore, run: PartitionRun) -> SplitTables | None:
-    if not run.published >= _COUNTED_IMAGES:
+    if not run.published >= COUNTED_IMAGES:
         return None
     try:
         return read_split(store, run.partition, run.published)
@@ -330,34 +295,3 @@ def _compared(name: str, entry: DatasetEntry, runs: Mapping[str, PartitionRun]) 
         f"Leaks are looked for among all splits of {name}, as they were published last: also {', '.join(others)}, "
         "not part of this run"
     ]
-
-
-# What the numbers of a split are counted from; where this run published them, a later failure does not hide them.
-_COUNTED_IMAGES = frozenset({"image_manifest", "embeddings", "img_stats"})
-_COUNTED_EDGES = ("knn_graph", "similarity", "outliers", "components")
-
-
-def read_split(store: TableStore, key: str, published: Collection[str] = _COUNTED_EDGES) -> SplitTables:
-    """The published tables of a split.
-
-    Args:
-        store: holds them.
-        key: of the partition.
-        published: tables of edges to read; one that is not among them is empty, and said to be missing.
-
-    Raises:
-        MixedTablesError: if another run has published half of its own meanwhile.
-    """
-    there = [table for table in _COUNTED_EDGES if table in published]
-    edges = {t: store.read(t, key) if t in there else TABLES[t].frame() for t in _COUNTED_EDGES}
-    stats, embeddings = store.read("img_stats", key), store.read("embeddings", key, _WITHOUT_VECTORS)
-    return SplitTables(
-        manifest=manifest_of(store, key, *there, img_stats=stats, embeddings=embeddings),
-        img_stats=stats,
-        embeddings=embeddings,
-        missing=frozenset(_COUNTED_EDGES) - frozenset(there),
-        **edges,
-    )
-
-
-_WITHOUT_VECTORS = ("index", "error_code", "error", "source_key")

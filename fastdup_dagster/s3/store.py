@@ -27,6 +27,7 @@ from fastdup_dagster.s3.pages import with_pictures, with_plain_links, with_signe
 from fastdup_dagster.schemas import TableSchema
 from fastdup_dagster.sources.locations import Location, location
 from fastdup_dagster.sources.remote_errors import RemoteError
+from fastdup_dagster.stages.pages import IMAGE_FOLDER
 from fastdup_dagster.storage import ROW_GROUP_ROWS, BusyError, StagedTable, TableStore, remove_tree
 
 _Read = TypeVar("_Read")
@@ -197,15 +198,23 @@ class S3TableStore(TableStore):
         return with_plain_links(html, before).encode()
 
     def publish_pages(self, key: str, seconds: int = 0) -> None:
-        """Uploads the pages of a partition, the report last, and deletes pages that are no longer made."""
+        """Uploads the pages of a partition, the report last, and deletes pages that are no longer made.
+
+        Those of another key that is below this one, as a split's is below its data set's, stay.
+        """
         folder = self.pages(key)
         pages = sorted(folder.glob("*.html"), key=lambda page: (page.stem == "report", page.name))
-        before = {place.key: place for place in self._objects.below(self._page(key, "").folder)}
+        own = self._page(key, "").folder
+        before = {p.key: p for p in self._objects.below(own) if "/" not in p.key.removeprefix(own.key)}
         for page in pages:
             self._upload(key, page, seconds)
             before.pop(self._page(key, page.name).key, None)
         self._objects.delete(before.values())
-        remove_tree(folder)
+        for page in pages:
+            page.unlink()
+        remove_tree(folder / IMAGE_FOLDER)
+        with contextlib.suppress(OSError):  # it holds the folder of another key
+            folder.rmdir()
 
     def publish_page(self, key: str, name: str, seconds: int = 0) -> None:
         """Uploads one page."""

@@ -13,7 +13,16 @@ import polars as pl
 from fastdup_dagster.schemas import GALLERIES
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.gallery_items import PairItem, Selection, items, pair_item, select_all
-from fastdup_dagster.stages.gallery_pages import TITLES, Frame, Tab, gallery_page, leak_words, words_for
+from fastdup_dagster.stages.gallery_pages import (
+    TITLES,
+    Frame,
+    Tab,
+    between,
+    gallery_page,
+    leak_table,
+    leak_words,
+    words_for,
+)
 from fastdup_dagster.stages.pages import page_set, write_page
 from fastdup_dagster.stages.pictures import Picture, ReadThumbnail, pictures_of, thumbnail_jpeg, with_thumbnail_files
 from fastdup_dagster.stages.report_sections import (
@@ -28,7 +37,7 @@ from fastdup_dagster.stages.report_sections import (
 )
 from fastdup_dagster.stages.summary import SplitSummary, SplitTables, most_alike_first, summarise
 
-__all__ = ["SplitTables", "leak_items", "leak_pictures", "render_galleries", "render_leaks"]
+__all__ = ["SplitTables", "leak_items", "leak_pictures", "render_galleries", "render_leaks", "shown_leaks"]
 
 
 def render_galleries(
@@ -57,8 +66,9 @@ def render_galleries(
         FileExistsError: if `folder` holds files that are no gallery.
     """
     selections = select_all(tables, settings.gallery_items)
-    summary = summarise(tables)
+    summary = summarise(tables, clustered=settings.run_cc)
     tabs = {"report": None} | {kind: selection.total for kind, selection in selections.items()}
+    tabs |= {} if settings.run_cc else {"clusters": None}
     with page_set(folder) as part:
         found = pictures_of(tables.manifest, tables.img_stats, _indices(selections)).values()
         pictures = with_thumbnail_files(found, part, read, settings.threads)
@@ -75,6 +85,7 @@ def render_galleries(
 
 def render_leaks(
     leakage: pl.DataFrame,
+    rates: pl.DataFrame,
     manifests: Mapping[str, pl.DataFrame],
     img_stats: Mapping[str, pl.DataFrame],
     folder: Path,
@@ -88,10 +99,11 @@ def render_leaks(
 
     Args:
         leakage: SPLIT_LEAKAGE.
+        rates: what `split_leakage.leak_rates` gives.
         manifests, img_stats: of every split that `leakage` names.
         folder: of this page alone; images are named after their split's position and their index.
         title: the data set's name.
-        settings: of the run; `gallery_items` is how many pairs the page shows.
+        settings: of the run; `gallery_items` is how many pairs the page shows, of every two splits some.
         read: makes a thumbnail.
         home: relative link from `folder` to the data set's report, if there will be one.
         left_out: splits that were not compared.
@@ -102,7 +114,7 @@ def render_leaks(
     Raises:
         FileExistsError: if `folder` holds files that are no gallery.
     """
-    rows = most_alike_first(leakage).head(settings.gallery_items)
+    rows = shown_leaks(leakage, settings.gallery_items)
     with page_set(folder) as part:
         pictures = {
             split: with_thumbnail_files(
@@ -112,9 +124,25 @@ def render_leaks(
             for position, split in enumerate(sorted(manifests))
         }  # fmt: skip
         frame = Frame(title, [Tab(TITLES["leaks"], "leaks.html", leakage.height, current=True)], home)
-        page = gallery_page("leaks", leak_items(rows, pictures), leakage.height, leak_words(left_out), frame)
+        table, shown = leak_table(leakage, rates, rows), leak_items(rows, pictures)
+        page = gallery_page("leaks", shown, leakage.height, leak_words(left_out), frame, table)
         write_page(part / "leaks.html", page)
     return _rows(folder, {"leaks": (rows.height, leakage.height)})
+
+
+def shown_leaks(leakage: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """The pairs that are shown, most alike first: of every two splits an equal share, then the most alike of the rest.
+
+    Args:
+        leakage: SPLIT_LEAKAGE.
+        limit: pairs in all; at least one of every two splits that have any is shown.
+    """
+    ordered = most_alike_first(leakage).with_row_index("place")
+    sides = ["split_from", "split_to"]
+    share = max(1, limit // max(1, ordered.select(sides).n_unique()))
+    of_all = ordered.filter(pl.int_range(pl.len()).over(sides) < share)
+    more = ordered.join(of_all, on="place", how="anti", maintain_order="left").head(max(0, limit - of_all.height))
+    return pl.concat([of_all, more]).sort("place").drop("place")
 
 
 def leak_pictures(
@@ -128,10 +156,11 @@ def leak_pictures(
 
 def leak_items(rows: pl.DataFrame, pictures: Mapping[str, Mapping[int, Picture]]) -> list[PairItem]:
     """Pairs across splits, in the order of `rows` of SPLIT_LEAKAGE; each end is tagged with its split."""
-    return [
-        pair_item(row, pictures[row["split_from"]], pictures[row["split_to"]], (row["split_from"], row["split_to"]))
-        for row in rows.iter_rows(named=True)
-    ]
+    found = []
+    for row in rows.iter_rows(named=True):
+        splits = row["split_from"], row["split_to"]
+        found.append(pair_item(row, pictures[splits[0]], pictures[splits[1]], splits, between(*splits)))
+    return found
 
 
 def _indices(selections: Mapping[str, Selection]) -> set[int]:

@@ -38,7 +38,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class PairItem:
-    """Two images that are alike."""
+    """Two images that are alike; `group` is what a page of several groups is filtered by."""
 
     first: Picture
     second: Picture
@@ -46,6 +46,7 @@ class PairItem:
     kind: str
     verified_score: float | None
     tags: tuple[str, str] = ("A", "B")
+    group: str = ""
 
     @property
     def kind_name(self) -> str:
@@ -172,10 +173,11 @@ def pair_item(
     first: Mapping[int, Picture],
     second: Mapping[int, Picture],
     tags: tuple[str, str] = ("A", "B"),
+    group: str = "",
 ) -> PairItem:
     """The item of a row of `similarity` or `split_leakage`; `tags` name its ends, which may be in two splits."""
     ends = first[row["from"]], second[row["to"]]
-    return PairItem(*ends, row["distance"], row["kind"], row["verified_score"], tags)
+    return PairItem(*ends, row["distance"], row["kind"], row["verified_score"], tags, group)
 
 
 def items(kind: str, selection: Selection, pictures: Mapping[int, Picture]) -> Sequence[object]:

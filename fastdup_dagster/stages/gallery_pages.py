@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.gallery_items import STAT_PAGES, PairItem, StatPage, most_extreme
 from fastdup_dagster.stages.pages import render
@@ -56,7 +58,52 @@ class Frame:
     version: str | None = None
 
 
-def gallery_page(kind: str, shown: Sequence[object], total: int, words: Words, frame: Frame) -> str:
+@dataclass(frozen=True)
+class Between:
+    """What leaked between two splits, as the page of leaks lists it; `shown` are the pairs on the page."""
+
+    splits: tuple[str, str]
+    pairs: int
+    similar: int
+    leaked: tuple[int, int]
+    shares: tuple[float, float]
+    shown: int
+
+    @property
+    def group(self) -> str:
+        """What the items of these two splits are marked with, for the filter of the page."""
+        return between(*self.splits)
+
+
+def between(one: str, other: str) -> str:
+    """Two splits in words, in this order."""
+    return f"{one} and {other}"
+
+
+def leak_table(leakage: pl.DataFrame, rates: pl.DataFrame, shown: pl.DataFrame) -> list[Between]:
+    """A row for every two splits, those first of which the largest share leaked.
+
+    Args:
+        leakage: SPLIT_LEAKAGE.
+        rates: what `split_leakage.leak_rates` gives.
+        shown: the rows of `leakage` that are on the page.
+    """
+
+    def count(rows: pl.DataFrame) -> dict[tuple[str, str], int]:
+        return {(one, other): n for one, other, n in rows.group_by("split_from", "split_to").len().iter_rows()}
+
+    similar, here = count(leakage.filter(pl.col("kind") == "similar")), count(shown)
+    table = []
+    for row in rates.iter_rows(named=True):
+        splits = row["split_from"], row["split_to"]
+        leaked, shares = (row["leaked_from"], row["leaked_to"]), (row["rate_from"], row["rate_to"])
+        table.append(Between(splits, row["pairs"], similar.get(splits, 0), leaked, shares, here.get(splits, 0)))
+    return sorted(table, key=lambda entry: max(entry.shares), reverse=True)
+
+
+def gallery_page(
+    kind: str, shown: Sequence[object], total: int, words: Words, frame: Frame, table: Sequence[Between] = ()
+) -> str:
     """The HTML of one gallery.
 
     Args:
@@ -65,9 +112,10 @@ def gallery_page(kind: str, shown: Sequence[object], total: int, words: Words, f
         total: how many there are in all.
         words: what it says.
         frame: what surrounds it.
+        table: of leaks, what there is between every two splits.
     """
     stat = {page.kind: "stat.html" for page in STAT_PAGES}
-    templates = {"duplicates": "pairs.html", "leaks": "pairs.html"} | stat
+    templates = {"duplicates": "pairs.html"} | stat
     kinds = [item.kind for item in shown if isinstance(item, PairItem)]
     return render(
         templates.get(kind, f"{kind}.html"),
@@ -76,6 +124,8 @@ def gallery_page(kind: str, shown: Sequence[object], total: int, words: Words, f
         items=shown,
         total=total,
         kinds=[(k, name, kinds.count(k)) for k, name in KINDS.items() if k in kinds],
+        groups=[(entry.group, entry.shown) for entry in table if entry.shown],
+        table=table,
         words=words,
         frame=frame,
     )

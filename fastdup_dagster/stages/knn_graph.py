@@ -44,7 +44,7 @@ def knn_graph(embeddings: pl.DataFrame | Iterable[pl.DataFrame], settings: Setti
     if len(ids) < 2:
         return KNN_GRAPH.frame()
     k = min(settings.nearest_neighbors_k, len(ids) - 1)
-    groups = _Groups(hashes)
+    groups = CopyGroups(hashes)
     distinct = _compacted(vectors, groups.first)
     own = similarity_to_itself(distinct, settings.distance)
     found = NeighbourIndex(distinct, settings).search(distinct, k + 1)
@@ -73,12 +73,17 @@ def _gathered(blocks: Iterable[pl.DataFrame], distance: str) -> tuple[NDArray[np
     for block in blocks:
         index, raw = valid_vectors(block)
         ids.append(index)
-        hashes.append(np.array([xxhash.xxh3_128_digest(row.data) for row in np.ascontiguousarray(raw)], dtype="V16"))
+        hashes.append(vector_hashes(raw))
         # Grown where it lies, so that memory never holds the vectors twice.
         vectors.resize((len(vectors) + len(raw), raw.shape[1]), refcheck=False)
         vectors[len(vectors) - len(raw) :] = normalised(raw, distance)
         trim_memory()
     return np.concatenate(ids), vectors, np.concatenate(hashes)
+
+
+def vector_hashes(vectors: Vectors) -> NDArray[np.void]:
+    """Hashes (n, 16 bytes each) of raw vectors (n x d, float32): equal where the vectors are."""
+    return np.array([xxhash.xxh3_128_digest(row.data) for row in np.ascontiguousarray(vectors)], dtype="V16")
 
 
 def _compacted(vectors: Vectors, rows: NDArray[np.int64]) -> Vectors:
@@ -94,7 +99,7 @@ def _compacted(vectors: Vectors, rows: NDArray[np.int64]) -> Vectors:
 _Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 
 
-class _Groups:
+class CopyGroups:
     """Rows with the very same vector, as groups numbered by their first row.
 
     Attributes:

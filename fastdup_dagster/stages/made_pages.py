@@ -33,13 +33,22 @@ def made_links(report: Path, pages: MadePages) -> list[MadeLink]:
     ]
 
 
+def add_report(work_dir: Path, page: Path, images: int) -> None:
+    """Notes a report, and lists in it what was made while it was."""
+    pages = MadePages(work_dir)
+    with pages.lock():
+        pages.add(page, "Report", images, images, is_report=True)
+        _list_anew(page, made_links(page, pages))
+
+
 def add_gallery(work_dir: Path, page: Path, heading: str, shown: int, total: int) -> None:
     """Notes a gallery, and lists it in the reports that there are of the same results."""
     pages = MadePages(work_dir)
-    pages.add(page, heading, shown, total)
-    for report, made in pages.found():
-        if made.is_report:
-            _list_anew(report, made_links(report, pages))
+    with pages.lock():
+        pages.add(page, heading, shown, total)
+        for report, made in pages.found():
+            if made.is_report:
+                _list_anew(report, made_links(report, pages))
 
 
 def _list_anew(report: Path, links: list[MadeLink]) -> None:

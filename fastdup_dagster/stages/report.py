@@ -11,9 +11,9 @@ import polars as pl
 
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.caption_pages import select_captions
-from fastdup_dagster.stages.galleries import leak_items, leak_pictures
+from fastdup_dagster.stages.galleries import leak_items, leak_pictures, shown_leaks
 from fastdup_dagster.stages.gallery_items import select_all
-from fastdup_dagster.stages.gallery_pages import Frame, Tab
+from fastdup_dagster.stages.gallery_pages import Frame, Tab, leak_table
 from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import link_between, write_page
 from fastdup_dagster.stages.pictures import ReadThumbnail, pictures_of, thumbnail_jpeg, with_inline_thumbnails
@@ -39,7 +39,6 @@ from fastdup_dagster.stages.summary import (
     SplitTables,
     add_up,
     leaked_images,
-    most_alike_first,
     summarise,
 )
 
@@ -68,6 +67,7 @@ class DatasetReport:
         caption_pages: captions.html of each of them.
         notes: what was left out of the listing and why, for people.
         errors: what broke, apart from failed checks.
+        why: why a split has no results, or not all, where that was no gate.
         gated: whether checks are a part of such a run; without them the report says nothing of any.
         made: galleries that a user made of these results; None where there is no such thing.
     """
@@ -87,6 +87,7 @@ class DatasetReport:
     caption_pages: Mapping[str, Path] = field(default_factory=dict)
     notes: Sequence[str] = ()
     errors: Sequence[str] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
     gated: bool = True
     made: Sequence[MadeLink] | None = None
 
@@ -100,7 +101,7 @@ def dataset_summaries(report: DatasetReport) -> tuple[dict[str, SplitSummary], S
     """The numbers of each finished split, and of all of them together."""
     leaked = None if report.leakage is None else leaked_images(report.leakage)
     summaries = {
-        split: summarise(tables, None if leaked is None else leaked.get(split, 0))
+        split: summarise(tables, None if leaked is None else leaked.get(split, 0), clustered=report.settings.run_cc)
         for split, tables in report.finished.items()
     }
     return summaries, add_up(summaries.values())
@@ -176,7 +177,7 @@ def _section(
 ) -> SplitSection:
     tables = report.splits[split]
     if tables is None or summary is None:
-        return SplitSection(split, None)
+        return SplitSection(split, None, why=report.why.get(split, ""))
     selections = previewed(select_all(tables, max(PREVIEW_ITEMS.values())))
     folder = report.galleries.get(split)
     links = links_of(["report", *selections], link_between(path, folder)) if folder is not None else {}
@@ -185,7 +186,7 @@ def _section(
     wanted |= set() if said is None else set(said["index"])
     found = pictures_of(tables.manifest, tables.img_stats, wanted).values()
     pictures = with_inline_thumbnails(found, read, report.settings.threads)
-    section = split_section(split, tables, summary, selections, pictures, links)
+    section = replace(split_section(split, tables, summary, selections, pictures, links), why=report.why.get(split, ""))
     if said is None:
         return section
     count = report.captions[split]["caption"].count()
@@ -196,7 +197,7 @@ def _section(
 def _leaks(report: DatasetReport, href: str | None, read: ReadThumbnail) -> LeakSection | None:
     if report.leakage is None:
         return None
-    rows = most_alike_first(report.leakage).head(_LEAK_PAIRS)
+    rows = shown_leaks(report.leakage, _LEAK_PAIRS)
     pictures = {
         split: with_inline_thumbnails(
             leak_pictures(rows, split, tables.manifest, tables.img_stats).values(), read, report.settings.threads
@@ -205,7 +206,8 @@ def _leaks(report: DatasetReport, href: str | None, read: ReadThumbnail) -> Leak
     }
     counted = report.leakage.filter(pl.col("kind") != "similar").height
     rates = pl.DataFrame() if report.leak_rates is None else report.leak_rates
-    return LeakSection(rates, leak_items(rows, pictures), report.leakage.height, counted, href)
+    table = leak_table(report.leakage, rates, rows)
+    return LeakSection(table, leak_items(rows, pictures), report.leakage.height, counted, href)
 
 
 def _facts(report: DatasetReport) -> list[tuple[str, str]]:
@@ -222,7 +224,10 @@ def _left_out(report: DatasetReport) -> list[str]:
     partly = {split: ", ".join(sorted(tables.missing)) for split, tables in report.finished.items() if tables.missing}
     said = [f"The numbers of all splits are without {', '.join(stopped)}, which has no results."] if stopped else []
     return said + [
-        f"{split} was stopped: {missing} of this run were not published." for split, missing in partly.items()
+        f"{split} is without {missing}: {report.why[split]}"
+        if report.why.get(split)
+        else f"{split} was stopped: {missing} of this run were not published."
+        for split, missing in partly.items()
     ]
 
 

@@ -11,7 +11,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.caption_pages import caption_items
 from fastdup_dagster.stages.charts import Chart, chart
 from fastdup_dagster.stages.gallery_items import PairItem, Selection
-from fastdup_dagster.stages.gallery_pages import TITLES, Frame
+from fastdup_dagster.stages.gallery_pages import TITLES, Between, Frame
 from fastdup_dagster.stages.made_pages import MadeLink
 from fastdup_dagster.stages.pages import count, number, percent, render, visible
 from fastdup_dagster.stages.pictures import Picture
@@ -62,7 +62,8 @@ class Tile:
 @dataclass(frozen=True)
 class SplitSection:
     """What a report says about one split; `summary` is None if a gate stopped the split before
-    there was anything to count; `missing` are the tables that one kept from being published later on.
+    there was anything to count; `missing` are the tables that one kept from being published later on. `why` says what
+    it was, if it was no gate.
     """
 
     name: str
@@ -71,6 +72,7 @@ class SplitSection:
     invalid: pl.DataFrame | None = None
     links: Mapping[str, str] = field(default_factory=dict)
     missing: Sequence[str] = ()
+    why: str = ""
 
     def href(self, kind: str | None) -> str | None:
         """Link to the split's gallery of this kind, if it was made."""
@@ -119,9 +121,9 @@ class Status:
 
 @dataclass(frozen=True)
 class LeakSection:
-    """Leaks between the splits: `rates` as leak_rates gives them, the first pairs, and the link to their page."""
+    """Leaks between the splits: what there is between every two, the first pairs, and the link to their page."""
 
-    rates: pl.DataFrame
+    table: Sequence[Between]
     pairs: list[PairItem]
     total: int
     counted: int
@@ -244,7 +246,9 @@ def tiles(summary: SplitSummary, settings: Settings, links: Mapping[str, str]) -
         "truncated": "end early, analysed as far as they go",
         "exact_duplicates": f"{percent(s.exact_duplicates, s.valid)} of the valid",
         "near_duplicate_pairs": f"of {count(s.pairs)} pairs over {settings.threshold:g}",
-        "clusters": f"{count(s.images_in_clusters)} images, largest {count(s.largest_cluster)}",
+        "clusters": f"{count(s.images_in_clusters)} images, largest {count(s.largest_cluster)}"
+        if settings.run_cc
+        else "not computed (run_cc=False)",
         "outliers": "–" if s.outliers is None else percent(s.outliers, s.valid),
         "blurry": f"sharpness under {settings.blur_threshold:g}",
         "dark": f"mean under {settings.darkness_threshold:g}",

@@ -103,19 +103,20 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def summarise(tables: SplitTables, leaked: int | None = None) -> SplitSummary:
+def summarise(tables: SplitTables, leaked: int | None = None, *, clustered: bool = True) -> SplitSummary:
     """Counts what is wrong with one split.
 
     Args:
         tables: of the split.
         leaked: images of the split that stand in another one too (`leaked_images`); None if that was not looked at.
+        clustered: whether clusters were looked for (`run_cc`).
     """
     invalid = invalid_instances(tables)
     valid = valid_stats(tables)
     pairs = unordered_pairs(tables.similarity)
     kinds = dict(pairs.group_by("kind").len().iter_rows())
     known = {table: table not in tables.missing for table in ("knn_graph", "similarity", "components", "outliers")}
-    clustered = known["components"]
+    clustered = clustered and known["components"]
     codes = invalid.group_by("error_code").len().sort("len", "error_code", descending=[True, False])
     return SplitSummary(
         images=tables.manifest.height,

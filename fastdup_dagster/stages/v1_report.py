@@ -9,7 +9,7 @@ from pathlib import Path
 from fastdup_dagster.outputs import MadePages
 from fastdup_dagster.settings import BUNDLED_MODEL
 from fastdup_dagster.stages.galleries import render_galleries
-from fastdup_dagster.stages.made_pages import made_links
+from fastdup_dagster.stages.made_pages import add_report, made_links
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, link_between
 from fastdup_dagster.stages.report import DatasetReport, render_dataset_report
 from fastdup_dagster.stages.v1_gallery_source import Analysed
@@ -43,10 +43,10 @@ def write_report(controller: Analysed, page: Path, num_images: int) -> list[Path
         created=datetime.now(UTC),
         galleries={name: folder},
         gated=False,
-        made=made_links(page, pages := MadePages(Path(controller.work_dir))),
+        made=made_links(page, MadePages(Path(controller.work_dir))),
     )
     render_dataset_report(page, report)
-    pages.add(page, "Report", tables.manifest.height, tables.manifest.height, is_report=True)
+    add_report(Path(controller.work_dir), page, tables.manifest.height)
     return sorted((folder / IMAGE_FOLDER).glob("*"))
 
 

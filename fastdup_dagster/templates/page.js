@@ -21,6 +21,7 @@
     const texts = items.map((item) => item.textContent.toLowerCase());
     const buttons = all("button[data-kind]", tools);
     const search = tools.querySelector("input");
+    const group = tools.querySelector("select");
     const status = tools.querySelector("[data-status]");
     const pager = document.querySelector("[data-pager]");
     const [back, forth] = all("button", pager);
@@ -28,7 +29,8 @@
     let page = 0;
     const show = () => {
       const words = search.value.trim().toLowerCase();
-      const fits = items.filter((item, i) => (!kind || item.dataset.kind === kind) && texts[i].includes(words));
+      const fits = items.filter((item, i) => (!kind || item.dataset.kind === kind)
+        && (!group?.value || item.dataset.group === group.value) && texts[i].includes(words));
       const pages = Math.max(1, Math.ceil(fits.length / PER_PAGE));
       page = Math.min(page, pages - 1);
       const seen = new Set(fits.slice(page * PER_PAGE, (page + 1) * PER_PAGE));
@@ -49,6 +51,7 @@
       show();
     }));
     search.addEventListener("input", () => { page = 0; show(); });
+    group?.addEventListener("change", () => { page = 0; show(); });
     back.addEventListener("click", () => turn(-1));
     forth.addEventListener("click", () => turn(1));
     tools.hidden = false;

@@ -13,6 +13,7 @@ from fastdup_dagster.assets.automation import SENSOR
 from fastdup_dagster.assets.expectations import CHECKS
 from fastdup_dagster.assets.observed import current_versions, observe
 from fastdup_dagster.assets.partitions import add_partitions
+from fastdup_dagster.datasets import DatasetEntry, register
 from fastdup_dagster.definitions import AUTOMATIC, build_definitions
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
@@ -116,6 +117,29 @@ def test_a_new_split_is_made_once_its_listing_is_there_and_another_data_set_does
     assert ticks.tick() == {"pets/val": ALL_BELOW}
     assert project.run("pets/val", *ALL_BELOW).success
     assert ticks.tick() == {"pets": {"split_leakage"}}
+
+
+def test_a_split_that_is_stopped_holds_up_its_own_data_set_and_no_other(ticks, photos):
+    project, others = ticks.project, ticks.project.home / "others"
+    photos(others / "test", 2, first=700)
+    photos(others / "train", 1, first=710)
+    (others / "train" / "broken.jpg").write_text("no image")
+    register("others", DatasetEntry(root=str(others), splits={"test": "test", "train": "train"}))
+    add_partitions(project.instance, "others", ["test", "train"])
+    assert project.run("others/test").success
+    assert not project.run("others/train").success
+
+    photos(project.images / "train", 1, first=800)
+    assert project.run("pets/train").success
+    requested = ticks.tick()
+    assert requested["pets"] == {"split_leakage"}
+    assert "others" not in requested, "a split of it was never published"
+    assert project.run("pets").success
+
+    (others / "train" / "broken.jpg").unlink()
+    assert project.run("others/train").success
+    assert ticks.tick() == {"others": {"split_leakage"}}
+    assert project.run("others").success
 
 
 def test_the_sensor_is_off_unless_a_setting_turns_it_on(monkeypatch):

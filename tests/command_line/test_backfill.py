@@ -77,10 +77,12 @@ def test_a_broken_split_ends_with_1_and_the_others_are_made(invoke, tmp_path, ph
     (tmp_path / "bad" / "val" / "broken <|>.jpg").write_text("no image")
     register("bad", DatasetEntry(root=str(tmp_path / "bad"), splits={"val": "val", "train": "train"}))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    result = invoke("--name", "bad", "--all", "--junit", tmp_path / "junit.xml")
+    result = invoke("--name", "bad", "--name", "pets", "--all", "--junit", tmp_path / "junit.xml")
     assert result.exit_code == 1
     suites = {suite.get("name"): suite for suite in Xml.parse(tmp_path / "junit.xml").getroot()}
-    assert suites["bad/train"].get("failures") == "0"
+    assert {name for name, suite in suites.items() if suite.get("failures") != "0"} == {"bad/val"}
+    assert set(suites) == {"bad/val", "bad/train", "bad", "pets/train", "pets/val", "pets"}
+    assert (Path(os.environ["DAGSTER_HOME"]) / "store" / "split_leakage" / "pets.parquet").exists()
     failure = suites["bad/val"].find("testcase/failure")
     assert "1 of 2 rows (50.0%)" in failure.get("message")
     assert "broken <|>.jpg" in failure.text

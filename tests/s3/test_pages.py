@@ -92,6 +92,19 @@ def test_pages_that_are_no_longer_made_go_and_those_of_others_stay(s3_server, bu
     assert not list((store.root / "pages").rglob("*.html"))
 
 
+def test_pages_of_a_data_set_replace_none_of_its_splits(s3_server, bucket, store) -> None:
+    fill(store, "pets/train", "report")
+    store.publish_pages("pets/train")
+    fill(store, "pets/val", "report")  # made, and not published yet
+    for names in (("report", "old"), ("report",)):
+        fill(store, "pets", *names)
+        store.publish_pages("pets")
+    found = [item["Key"] for item in s3_server.client.list_objects_v2(Bucket=bucket)["Contents"]]
+    before = "re sults+1/é/pages/pets"
+    assert found == [f"{before}/report.html", f"{before}/train/report.html"]
+    assert sorted(p.name for p in store.pages("pets").rglob("*")) == ["0-1.jpg", "images", "report.html", "val"]
+
+
 def test_a_server_of_pages_gives_out_links_to_itself(store) -> None:
     fill(store, "pets/train", "report")
     store.publish_pages("pets/train", 60)

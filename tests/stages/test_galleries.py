@@ -14,7 +14,8 @@ import pytest
 
 from fastdup_dagster import schemas
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.galleries import render_galleries, render_leaks
+from fastdup_dagster.stages.galleries import render_galleries, render_leaks, shown_leaks
+from fastdup_dagster.stages.split_leakage import leak_rates
 
 SETTINGS = Settings(num_threads=2)
 SCRIPT_LABEL = "<script>document.title='bad'</script>"  # of image 7 in the hand-made split
@@ -228,13 +229,18 @@ def test_a_page_says_when_its_numbers_were_not_computed(split, tmp_path):
     _render(replace(split, tables=tables), tmp_path / "pages", Settings(run_cc=False))
     assert "run_stats=False" in _page(tmp_path / "pages", "blurry")
     assert "run_cc=False" in _page(tmp_path / "pages", "clusters")
-    assert "not computed" in _page(tmp_path / "pages", "report")
+    report = _page(tmp_path / "pages", "report")
+    [tile] = re.findall(r'data-measure="clusters".*?</li>', report, flags=re.S)
+    assert '<data class="value" value="">–</data>' in tile
+    assert "not computed (run_cc=False)" in tile
+    assert 'href="clusters.html">Clusters</a>' in report  # without a count
 
 
 def test_leaks_show_the_pairs_most_alike_first_with_their_splits(make_split, leakage, tmp_path):
     splits = {name: make_split(name) for name in ("train", "test")}
     table = render_leaks(
         leakage,
+        leak_rates(leakage, {"train": 14, "test": 14}),
         {name: s.tables.manifest for name, s in splits.items()},
         {name: s.tables.img_stats for name, s in splits.items()},
         tmp_path / "pages",
@@ -255,8 +261,42 @@ def test_leaks_show_the_pairs_most_alike_first_with_their_splits(make_split, lea
     assert asked == {"images of train", "images of test"}
 
 
+def test_leaks_of_three_splits_are_told_for_every_two_of_them_and_none_crowds_out_another(make_split, tmp_path):
+    splits = {name: make_split(name) for name in ("a", "b", "c")}
+    rows = [("a", i, "b", i, 1 - i / 100, "near_duplicate") for i in range(6)]
+    rows += [("a", i, "c", 0, 0.95 - i / 100, "similar") for i in range(3)] + [("b", 7, "c", 7, 0.91, "near_duplicate")]
+    columns = ["split_from", "from", "split_to", "to", "distance", "kind"]
+    leaks = schemas.SPLIT_LEAKAGE.frame(pl.DataFrame(rows, schema=columns, orient="row"))
+    assert shown_leaks(leaks, 4).select("split_from", "split_to", "from").rows() == [
+        ("a", "b", 0), ("a", "b", 1), ("a", "c", 0), ("b", "c", 7)
+    ]  # fmt: skip
+    assert shown_leaks(leaks, 1).height == 3
+    assert shown_leaks(leaks, 100).height == len(rows)
+    table = render_leaks(
+        leaks,
+        leak_rates(leaks, {"a": 14, "b": 14, "c": 2}),
+        {name: s.tables.manifest for name, s in splits.items()},
+        {name: s.tables.img_stats for name, s in splits.items()},
+        tmp_path / "pages",
+        "data",
+        Settings(gallery_items=4),
+        read=splits["a"].read,
+    )
+    assert table.select("kind", "items", "total").rows() == [("leaks", 4, 10)]
+    page = _page(tmp_path / "pages", "leaks")
+    body = page[page.index('<table class="leak-rates">') :]
+    told = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r'<tr><th scope="row">.*?</tr>', body, re.S)]
+    assert told == [
+        ["b", "and", "c", "1", "0", "1", "(7.1", "%)", "1", "(50.0", "%)"],
+        ["a", "and", "b", "6", "0", "6", "(42.9", "%)", "6", "(42.9", "%)"],
+        ["a", "and", "c", "0", "3", "0", "(0", "%)", "0", "(0", "%)"],
+    ]
+    assert re.findall(r'data-group="([^"]+)"', page) == ["a and b", "a and b", "a and c", "b and c"]
+    assert re.findall(r"<option [^>]*>([^<]+)", page) == ["all", "b and c (1)", "a and b (2)", "a and c (1)"]
+
+
 def test_no_leaks_are_said_in_words(make_split, tmp_path):
     empty = schemas.SPLIT_LEAKAGE.frame()
-    table = render_leaks(empty, {}, {}, tmp_path / "pages", "data", SETTINGS)
+    table = render_leaks(empty, leak_rates(empty, {}), {}, {}, tmp_path / "pages", "data", SETTINGS)
     assert table["total"].to_list() == [0]
     assert "No image of one split resembles" in _page(tmp_path / "pages", "leaks")

@@ -9,11 +9,11 @@ import shutil
 import polars as pl
 import pytest
 
-from fastdup_dagster.command_line.analyse import read_split
 from fastdup_dagster.image_search import search_of_partition
 from fastdup_dagster.schemas import KNN_GRAPH
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import open_source
+from fastdup_dagster.stages.dataset_report import read_split
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.published import MixedTablesError, check_edges, check_together, manifest_of
 from fastdup_dagster.storage import Lineage, table_digest

@@ -126,7 +126,16 @@ def test_links_lead_to_the_galleries_that_were_made(tmp_path, report, splits):
     tables = {name: split.tables for name, split in splits.items()}
     manifests = {name: t.manifest for name, t in tables.items()}
     stats = {name: t.img_stats for name, t in tables.items()}
-    render_leaks(report.leakage, manifests, stats, root / "_leaks", "photos", SETTINGS, read=splits["train"].read)
+    render_leaks(
+        report.leakage,
+        report.leak_rates,
+        manifests,
+        stats,
+        root / "_leaks",
+        "photos",
+        SETTINGS,
+        read=splits["train"].read,
+    )
     folders = {name: root / name for name in splits}
     html = _html(tmp_path, replace(report, galleries=folders, leaks_page=root / "_leaks" / "leaks.html"), splits)
     links = set(re.findall(r'<a [^>]*href="([^"#]+)"', html))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import IMG_STATS, SPLIT_LEAKAGE
 from fastdup_dagster.settings import settings_from
-from fastdup_dagster.stages.split_leakage import highest_rate, leak_rates, split_leakage, worst_leaks
+from fastdup_dagster.stages.split_leakage import comparable, highest_rate, leak_rates, split_leakage, worst_leaks
 
 Embedded = Callable[..., pl.DataFrame]
 SPLITS = ("test", "train", "val")
@@ -106,6 +106,80 @@ def test_more_copies_in_one_split_than_k_are_all_found_from_the_other_side(embed
     }
     leaks = split_leakage(splits, {}, settings_from({"threshold": 0.99, "nearest_neighbors_k": 2}))
     assert leaks.filter(pl.col("to") == 0)["from"].sort().to_list() == list(range(7))
+
+
+def test_copies_are_named_each_without_a_pair_for_every_two_of_them(embedded: Embedded) -> None:
+    shared = normal(1, 0)
+    splits = {"test": embedded(np.repeat(shared, 3, axis=0)), "train": embedded(np.repeat(shared, 50, axis=0))}
+    leaks = split_leakage(splits, {}, settings_from({"threshold": 0.99, "nearest_neighbors_k": 2}))
+    assert leaks.height == 3 + 50 - 1
+    assert leak_rates(leaks, {"test": 3, "train": 50}).select("leaked_from", "leaked_to").row(0) == (3, 50)
+
+
+def test_copies_within_a_split_cost_nobody_else_a_neighbour(embedded: Embedded) -> None:
+    query, copied, other = [1.0, 0.0, 0.0], [0.99, 0.14, 0.0], [0.95, 0.0, 0.31]
+    nearer = [[0.94, 0.01, 0.34], [0.94, -0.01, 0.34]]  # in test, so that `other` is no neighbour of the query's
+    splits = {"test": embedded([query, *nearer]), "train": embedded([copied] * 9 + [other])}
+    leaks = split_leakage(splits, {}, settings_from({"threshold": 0.9, "nearest_neighbors_k": 2}))
+    assert (0, 9) in set(leaks.select("from", "to").iter_rows())
+
+
+def test_equal_pixels_are_found_by_their_hashes_among_images_that_the_model_cannot_tell_apart(
+    embedded: Embedded,
+) -> None:
+    same = np.repeat(normal(1, 0), 30, axis=0)
+    splits = {"test": embedded(same), "train": embedded(same)}
+    names = [[f"{split} {i}" for i in range(30)] for split in splits]
+    names[0][17] = names[1][23] = "the same"
+    stats = dict(zip(splits, map(stats_of, names), strict=True))
+    leaks = split_leakage(splits, stats, settings_from({"threshold": 0.99, "nearest_neighbors_k": 1}))
+    assert leaks.filter(kind="identical_bytes").select("from", "to").rows() == [(17, 23)]
+    assert leaks.filter(kind="identical_bytes")["distance"].to_list() == pytest.approx([1])
+    broken = stats["train"].with_columns(pl.lit(None, pl.String).alias("pixel_hash"))
+    assert split_leakage(splits, {"test": broken, "train": broken}, settings_from({})).height == 59
+
+
+def test_other_names_of_the_splits_give_the_same_pairs(embedded: Embedded) -> None:
+    vectors = {"train": normal(30, 1, d=4), "test": normal(12, 2, d=4), "val": normal(7, 3, d=4)}
+    vectors["test"][3], vectors["val"][2] = vectors["train"][5], vectors["train"][6]
+    stats = {split: stats_of([f"{row[0]:.6f}" for row in rows]) for split, rows in vectors.items()}
+    settings = settings_from({"threshold": 0.8, "nearest_neighbors_k": 2})
+
+    def pairs(names: dict[str, str]) -> set[object]:
+        tables = {names[split]: embedded(rows) for split, rows in vectors.items()}
+        found = split_leakage(tables, {names[split]: table for split, table in stats.items()}, settings)
+        old = {name: split for split, name in names.items()}
+        assert found.select("split_from", "from", "split_to", "to").is_unique().all()
+        return {
+            (frozenset([(old[row["split_from"]], row["from"]), (old[row["split_to"]], row["to"])]),
+             row["distance"], row["kind"], row["verified_score"])
+            for row in found.iter_rows(named=True)
+        }  # fmt: skip
+
+    as_they_are = pairs({split: split for split in vectors})
+    assert len(as_they_are) > 10
+    assert pairs({"train": "a", "test": "b", "val": "c"}) == as_they_are
+    assert pairs({"train": "c", "test": "b", "val": "a"}) == as_they_are
+
+
+def test_vectors_of_different_models_are_not_compared(embedded: Embedded) -> None:
+    other = embedded(normal(3, 1)).with_columns(pl.lit("another").alias("model"))
+    with pytest.raises(ValueError, match="test with m, train with another"):
+        split_leakage({"test": embedded(normal(3, 0)), "train": other}, {}, settings_from({}))
+
+
+def test_a_split_of_another_model_than_most_is_left_out_with_the_reason(analysed) -> None:
+    keys = {"test": "pets/test", "train": "pets/train"}
+    embeddings, stats = (
+        {key: analysed.store.read(table, key) for key in keys.values()} for table in ("embeddings", "img_stats")
+    )
+    assert comparable(analysed.store, keys, embeddings, stats)[1] == {}
+    embeddings["pets/train"] = embeddings["pets/train"].with_columns(pl.lit("another").alias("model"))
+    listings, left_out = comparable(analysed.store, keys, embeddings, stats)
+    assert (list(listings), list(left_out)) == (["test"], ["train"])
+    assert "embedded with another, the others with efficientnet" in left_out["train"]
+    del embeddings["pets/test"]
+    assert comparable(analysed.store, keys, embeddings, stats)[1] == {"test": "it is not published"}
 
 
 def test_kinds_come_from_the_statistics_of_both_splits(embedded: Embedded) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ import pytest
 import fastdup_dagster as fastdup
 from fastdup_dagster.fastdup_galleries import FastdupVisualizer
 from fastdup_dagster.outputs import PAGES, MadePages
+from fastdup_dagster.stages.made_pages import add_gallery
 
 GALLERIES = ("outliers", "duplicates", "similarity", "component", "stats")
 
@@ -108,3 +110,17 @@ def test_a_name_that_is_no_utf8_can_be_linked(double, tmp_path):
     vis.outliers_gallery(folder)
     html = vis.report().read_text(encoding="utf-8")
     assert 'href="../../caf%E9/outliers.html"' in html
+
+
+def _add(work_dir: Path, number: int) -> None:
+    page = work_dir / f"page-{number}.html"
+    page.write_text("made")
+    add_gallery(work_dir, page, f"Page {number}", 1, 1)
+
+
+def test_galleries_that_several_make_at_once_are_all_listed(double):
+    report = FastdupVisualizer(double).report()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: _add(double.work_dir, number), range(40)))
+    assert len(MadePages(double.work_dir).found()) == 41
+    assert len(listed(report)) == 40
