@@ -106,3 +106,13 @@ def test_what_the_models_file_asks_for_and_is_not_done_here_is_refused(copy_of: 
 def test_a_model_without_one_of_its_files_says_which(missing: str, copy_of: Make) -> None:
     with pytest.raises(FileNotFoundError, match=f"model blip has no {missing}"):
         load_captioner(str(copy_of("blip", missing)))
+
+
+@pytest.mark.parametrize("name", ["vit-gpt2", "blip-vqa"])
+def test_openvino_writes_the_same_texts(
+    name: str, fixtures: Path, expected: Callable[[str], list[Any]], decoded: Callable[[int], Decoded]
+) -> None:
+    case = expected(name)[0]
+    captioner = load_captioner(str(fixtures / name), case.get("prompt"), case["settings"], ("openvino",))
+    images = [captioner.prepare(decoded(seed)) for seed in case["seeds"]]
+    assert captioner.captions(images) == [text.strip() for text in case["text"]]
