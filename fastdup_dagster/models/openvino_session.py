@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastdup_dagster.models.openvino_stem import with_plain_stem
+
 PROVIDER = "OpenVINO"
 _MISSING = "provider 'openvino' needs OpenVINO: pip install 'fastdup-dagster[openvino]'"
 _TOOLS = "openvino.tools.ovc"
@@ -100,7 +102,7 @@ class OpenVinoSession:
         }
         try:
             frontend = self._openvino.frontend.FrontEndManager().load_by_framework("onnx")
-            self._model = frontend.convert(frontend.load(str(path)))
+            self._model = with_plain_stem(self._openvino, frontend.convert(frontend.load(str(path))))
             if not self._model.get_results():
                 raise ValueError("a model without outputs")
             if batch is not None:
