@@ -54,16 +54,18 @@ def main() -> None:
     parser = parser_for(
         "Copy detection: uAP and recall@1 of 15 edits of each photo.",
         "  python benchmarks/copy_detection.py PHOTOS\n"
-        "  python benchmarks/copy_detection.py PHOTOS --fastdup-python F/bin/python",
+        "  python benchmarks/copy_detection.py PHOTOS --fastdup-python F/bin/python\n"
+        "  python benchmarks/copy_detection.py PHOTOS --provider openvino",
     )
     parser.add_argument("photos", type=Path, help="folder of photos, no two alike")
     add_fastdup_argument(parser, required=False)
     parser.add_argument("--width", type=int, default=576, help="width of our vectors, 576 or 960 (576)")
+    parser.add_argument("--provider", default="cpu", help="what runs our model: cpu, openvino, cuda (cpu)")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
 
     photos = images_in(given.photos)
-    tools = [ours({"d": given.width} if given.width != 576 else {})]
+    tools = [ours({"d": given.width, "providers": [given.provider]})]
     inputs = [Inputs("photos", given.photos, photos).describe(given.list_inputs)]
     with tempfile.TemporaryDirectory(prefix="edits_") as name:
         folder = Path(name)

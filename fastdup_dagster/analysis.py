@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import polars as pl
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.copied_inputs import Copied
 from fastdup_dagster.images.decode import MIN_SIDE
 from fastdup_dagster.memory import frugal_memory
-from fastdup_dagster.models import EmbeddingModel, load_model
+from fastdup_dagster.models import EmbeddingModel, engine_version, load_model
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
     ANNOTATIONS,
@@ -302,7 +301,6 @@ def _config(
         "model": None if model is None else model.describe(),
         "index": describe_index(indexed, request.settings),
         "notes": found.notes,
-        # By its module: with other providers ONNX Runtime is a package of another name.
         "versions": {name.replace("-", "_"): importlib.metadata.version(name) for name in _PACKAGES}
-        | {"onnxruntime": onnxruntime.__version__},
+        | engine_version(request.settings.providers),
     }

@@ -111,7 +111,7 @@ class Settings(BaseModel):
     model_preprocessing: Literal["unit", "imagenet", "clip", "symmetric", "raw"] = Field(
         "unit", description="for a float model of one's own: how pixels are scaled"
     )
-    providers: tuple[str, ...] = Field(("cpu",), description="ONNX Runtime providers in order: cpu, openvino, cuda")
+    providers: tuple[str, ...] = Field(("cpu",), description="what runs the models, in order: cpu, openvino, cuda")
     run_stats: bool = Field(True, description="compute the statistics; hashes and thumbnails are always made")
     run_advanced_stats: bool = Field(False, description="also hue, saturation, per-channel means, edges")
     max_pixels: int = Field(178_956_970, ge=100, description="an image with more is IMAGE_TOO_LARGE, not decoded")

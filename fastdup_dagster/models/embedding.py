@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from fastdup_dagster.models.files import model_files, model_sha256
 from fastdup_dagster.models.preprocessing import RAW, SCALINGS, Preprocessing
 from fastdup_dagster.models.registry import NamedModel, named
-from fastdup_dagster.models.session import open_session
+from fastdup_dagster.models.session import Session, open_session
 from fastdup_dagster.models.store import ModelStore, StoredModel
 from fastdup_dagster.settings import BUNDLED_MODEL, NAMED_MODELS, Settings
 
+# Images a call of the model. More is not faster on a CPU and costs memory (measured).
+BATCH = 6
 _DEFAULT_SIDE = 224
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 
@@ -37,7 +38,7 @@ class EmbeddingModel:
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        session: Session,
         name: str,
         sha256: str,
         output: str,
@@ -86,7 +87,7 @@ class EmbeddingModel:
 
     @property
     def provider(self) -> str:
-        """The ONNX Runtime provider that serves it: another one gives other bits."""
+        """What runs it: another provider gives other bits."""
         return self._session.get_providers()[0]
 
     def describe(self) -> dict[str, Any]:
@@ -149,14 +150,14 @@ class EmbeddingModel:
         return np.ascontiguousarray(pixels, dtype=self._dtype)
 
 
-def _layout(name: str, shape: list[int | str | None]) -> tuple[bool, int | None]:
+def _layout(name: str, shape: Sequence[Any]) -> tuple[bool, int | None]:
     """Whether channels come last, and the side if the file fixes it."""
     if len(shape) == 4:
         for channels_last, channels, sides in ((False, shape[1], shape[2:]), (True, shape[3], shape[1:3])):
             known = {side for side in sides if isinstance(side, int)}
             if channels == 3 and len(known) <= 1:
                 return channels_last, known.pop() if known else None
-    raise ValueError(f"model {name}: input shape {shape}; expected [n, 3, side, side] or [n, side, side, 3]")
+    raise ValueError(f"model {name}: input shape {list(shape)}; expected [n, 3, side, side] or [n, side, side, 3]")
 
 
 def load_model(settings: Settings) -> EmbeddingModel:
@@ -171,7 +172,7 @@ def load_model(settings: Settings) -> EmbeddingModel:
     if settings.model_path in NAMED_MODELS:
         return _named(settings, settings.model_path)
     path = Path(settings.model_path).expanduser()
-    session = open_session(path, settings.providers)
+    session = _opened(path, settings)
     outputs = session.get_outputs()
     scaling = "raw" if session.get_inputs()[0].type == "tensor(uint8)" else settings.model_preprocessing
     model = EmbeddingModel(session, path.stem, model_sha256(path), outputs[0].name, SCALINGS[scaling])
@@ -197,6 +198,10 @@ def model_stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:
     return tuple((str(file), found.st_mtime_ns, found.st_size) for file, found in status)
 
 
+def _opened(path: Path, settings: Settings) -> Session:
+    return open_session(path, settings.providers, callers=settings.threads, batch=BATCH)
+
+
 def _stored(name: str) -> StoredModel:
     return ModelStore().require(name, f"model_path={name!r}")
 
@@ -204,7 +209,7 @@ def _stored(name: str) -> StoredModel:
 def _named(settings: Settings, name: str) -> EmbeddingModel:
     known, stored = named(name), _stored(name)
     stored.check()
-    session = open_session(stored.graph, settings.providers)
+    session = _opened(stored.graph, settings)
     found = [output.name for output in session.get_outputs()]
     output = next((wanted for wanted in known.outputs if wanted in found), found[0])
     model = EmbeddingModel(
@@ -231,11 +236,12 @@ def _check_named(known: NamedModel, stored: StoredModel, model: EmbeddingModel) 
 
 def _bundled(settings: Settings) -> EmbeddingModel:
     width = settings.d or (960 if settings.high_accuracy else 576)
-    session, found = open_bundled(settings.providers)
+    path, found = bundled_file()
+    session = _opened(path, settings)
     return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}")
 
 
-def open_bundled(providers: Sequence[str], threads: int = 1) -> tuple[onnxruntime.InferenceSession, str]:
+def open_bundled(providers: Sequence[str], threads: int = 1) -> tuple[Session, str]:
     """The bundled model and its sha256; see `open_session` for the arguments.
 
     Raises:

@@ -26,15 +26,13 @@ from fastdup_dagster.images import (
     thumbnail,
     working_image,
 )
-from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.models import BATCH, EmbeddingModel
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.parts import Part, part_of
 from fastdup_dagster.stages.reuse import ReusableRows
 
 Reader = Callable[[str], bytes]
 
-# Images a call of the model. More is not faster on a CPU and costs memory (measured).
-BATCH = 6
 CHUNK = 36
 # A JPEG is decoded at the smallest DCT scale that keeps both sides at twice the working size: from there on
 # the area average differs little from that of the full image (the figures are in docs/statistics.md).

@@ -113,7 +113,8 @@ class CopyGroups:
         self.first = first[order]
         self.group = np.argsort(order)[inverse]
         self._members = np.argsort(self.group, kind="stable")
-        self._ends = np.cumsum(np.bincount(self.group, minlength=len(first)))
+        self._sizes = np.bincount(self.group, minlength=len(first))
+        self._ends = np.cumsum(self._sizes)
 
     def members(self, group: int, limit: int) -> NDArray[np.int64]:
         """The first rows of a group, at most `limit`."""
@@ -129,8 +130,7 @@ class CopyGroups:
             own: g, float32: similarity of a group's vector to itself.
             k: edges a row gets.
         """
-        sizes = np.bincount(self.group)
-        copied = (sizes > 1) | (sizes[ids] > 1).any(axis=1)
+        copied = (self._sizes > 1) | (self._sizes[ids] > 1).any(axis=1)
         single = np.flatnonzero(~copied)
         parts = [_without_itself(self.first[single], self.first[ids[single]], scores[single], k)]
         for group in np.flatnonzero(copied):
@@ -148,15 +148,12 @@ class CopyGroups:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """At least k + 1 rows, most alike first, ties by row; the group's own rows among them."""
         others = (ids >= 0) & (ids != group)
-        near = [
-            (self.members(group, k + 1), own),
-            *(
-                (self.members(int(other), k + 1), score)
-                for other, score in zip(ids[others], scores[others], strict=True)
-            ),
-        ]
-        targets = np.concatenate([rows for rows, _ in near])
-        values = np.concatenate([np.full(len(rows), score, dtype=np.float32) for rows, score in near])
+        near = np.append(group, ids[others])
+        counts = np.minimum(self._sizes[near], k + 1)
+        starts = self._ends[near] - self._sizes[near]
+        place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - starts, counts)
+        targets = self._members[place]
+        values = np.repeat(np.append(own, scores[others]), counts)
         order = np.lexsort((targets, -values))
         return targets[order], values[order]
 

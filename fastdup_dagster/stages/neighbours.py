@@ -157,11 +157,13 @@ class NeighbourIndex:
     def _rescored(
         self, queries: Vectors, found: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows, columns = np.nonzero(found >= 0)
-        exact = np.full(found.shape, -np.inf, dtype=np.float32)
-        for start in range(0, len(rows), _SCORE_BLOCK):
-            r, c = rows[start : start + _SCORE_BLOCK], columns[start : start + _SCORE_BLOCK]
-            exact[r, c] = similarity_of(queries[r], self._vectors[found[r, c]], self._settings.distance)
+        exact = np.empty(found.shape, dtype=np.float32)
+        step = max(1, _SCORE_BLOCK // found.shape[1])
+        for start in range(0, len(queries), step):
+            rows = slice(start, start + step)
+            near = self._vectors[found[rows]]
+            exact[rows] = similarity_of(queries[rows, None], near, self._settings.distance)
+        exact[found < 0] = -np.inf
         order = np.lexsort((found, -exact), axis=1)[:, :k]
         return np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
@@ -212,13 +214,13 @@ def similarity_of(first: Vectors, second: Vectors, distance: str) -> NDArray[np.
     """Exact similarity of paired rows: cosine of normalised rows, else 1 / (1 + d) of the metric's distance d.
 
     Args:
-        first: m x d, float32.
-        second: m x d, float32.
+        first: ... x d, float32.
+        second: ... x d, float32; the leading axes are broadcast against those of `first`.
         distance: one of the metrics of `Settings.distance`.
     """
     a, b = first.astype(np.float64), second.astype(np.float64)
     if distance == "cosine":
-        return np.clip(np.einsum("ij,ij->i", a, b), -1.0, 1.0).astype(np.float32)
+        return np.clip(np.einsum("...d,...d->...", a, b), -1.0, 1.0).astype(np.float32)
     return (1.0 / (1.0 + _true_distance(a, b, distance))).astype(np.float32)
 
 
@@ -231,36 +233,36 @@ def similarity_to_itself(vectors: Vectors, distance: str) -> NDArray[np.float32]
 def _true_distance(a: NDArray[np.float64], b: NDArray[np.float64], distance: str) -> NDArray[np.float64]:
     gap = np.abs(a - b)
     if distance == "euclidean":
-        return np.sqrt(np.einsum("ij,ij->i", gap, gap))
+        return np.sqrt(np.einsum("...d,...d->...", gap, gap))
     if distance == "l1":
-        return gap.sum(axis=1)
+        return gap.sum(axis=-1)
     if distance == "linf":
-        return gap.max(axis=1)
+        return gap.max(axis=-1)
     if distance == "canberra":
         size = np.abs(a) + np.abs(b)
-        return np.divide(gap, size, out=np.zeros_like(gap), where=size > 0).sum(axis=1)
+        return np.divide(gap, size, out=np.zeros_like(gap), where=size > 0).sum(axis=-1)
     if distance == "braycurtis":
-        size, gaps = np.abs(a + b).sum(axis=1), gap.sum(axis=1)
+        size, gaps = np.abs(a + b).sum(axis=-1), gap.sum(axis=-1)
         return np.divide(gaps, size, out=np.where(gaps > 0, np.inf, 0.0), where=size > 0)
     return _jensen_shannon(a, b)
 
 
 def _jensen_shannon(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Jensen-Shannon distance of rows taken as weights: shifted to be non-negative and scaled to sum 1."""
-    p, q = (_shares(rows) for rows in (a, b))
+    p, q = np.broadcast_arrays(_shares(a), _shares(b))
     middle = (p + q) / 2
 
     def divergence(rows: NDArray[np.float64]) -> NDArray[np.float64]:
         ratio = np.divide(rows, middle, out=np.ones_like(rows), where=rows > 0)
-        return np.sum(rows * np.log(ratio), axis=1)
+        return np.sum(rows * np.log(ratio), axis=-1)
 
     return np.sqrt(np.maximum(0.0, (divergence(p) + divergence(q)) / 2))
 
 
 def _shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = rows - np.minimum(rows.min(axis=1, keepdims=True), 0.0)
-    total = shifted.sum(axis=1, keepdims=True)
-    return np.divide(shifted, total, out=np.full_like(shifted, 1 / rows.shape[1]), where=total > 0)
+    shifted = rows - np.minimum(rows.min(axis=-1, keepdims=True), 0.0)
+    total = shifted.sum(axis=-1, keepdims=True)
+    return np.divide(shifted, total, out=np.full_like(shifted, 1 / rows.shape[-1]), where=total > 0)
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ def load_captioner(
         name: as `model_folder` takes it.
         prompt: a question, or what BLIP's caption starts with.
         options: of the generation, over the model's own.
-        providers: ONNX Runtime providers, the preferred one first.
+        providers: as `open_session` takes them, the preferred one first.
         threads: inside one call.
 
     Raises:

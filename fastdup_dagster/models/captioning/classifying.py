@@ -20,7 +20,7 @@ class LabelCaptioner(FolderCaptioner):
         folder: of the model.
         prompt: the question, None for a model that takes none.
         options: none are known.
-        providers: ONNX Runtime providers, the preferred one first.
+        providers: as `open_session` takes them, the preferred one first.
         threads: inside one call.
 
     Raises:

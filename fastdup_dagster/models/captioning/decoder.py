@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from fastdup_dagster.models.captioning.folder import DECODER, DECODER_MERGED, DECODER_WITH_PAST, ModelFolder
-from fastdup_dagster.models.session import open_session
+from fastdup_dagster.models.session import Session, open_session
 
 _PAST, _PRESENT, _CROSS = "past_key_values.", "present.", ".encoder."
-_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_FLOATS: dict[str, Any] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _KNOWN = ("input_ids", "attention_mask", "position_ids", "encoder_hidden_states", "encoder_attention_mask",
           "use_cache_branch")  # fmt: skip
 Array = NDArray[Any]
@@ -29,7 +28,7 @@ class Decoder:
 
     Args:
         folder: of the model.
-        providers: ONNX Runtime providers, the preferred one first.
+        providers: as `open_session` takes them, the preferred one first.
         threads: inside one call.
         use_cache: False sees the whole text at every token.
 
@@ -61,7 +60,7 @@ class Decoder:
 class _Graph:
     """One graph, fed by the names of its inputs."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+    def __init__(self, session: Session, name: str) -> None:
         self._session = session
         self.inputs = {value.name: value for value in session.get_inputs()}
         self.past = [name for name in self.inputs if name.startswith(_PAST)]

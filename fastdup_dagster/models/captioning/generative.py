@@ -27,7 +27,7 @@ class GenerativeCaptioner(FolderCaptioner):
         folder: of the model.
         prompt: BLIP and BLIP-2: what the caption starts with, or the question; None for none.
         options: over those of the model's own `generation_config.json`.
-        providers: ONNX Runtime providers, the preferred one first.
+        providers: as `open_session` takes them, the preferred one first.
         threads: inside one call of a graph.
 
     Raises:

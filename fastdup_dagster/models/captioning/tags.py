@@ -24,7 +24,7 @@ class TagsCaptioner:
     Args:
         prompt: must be None.
         options: `top_k`, how many classes are named; 5 by default.
-        providers: ONNX Runtime providers, the preferred one first.
+        providers: as `open_session` takes them, the preferred one first.
         threads: inside one call.
 
     Raises:

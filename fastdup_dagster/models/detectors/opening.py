@@ -32,7 +32,7 @@ def open_detector(settings: Settings) -> Detector:
     from fastdup_dagster.models.detectors.yolo import YoloDetector
 
     path = _stored(name, name) if name == FD.YOLOV5S_MODEL else Path(name).expanduser()
-    return YoloDetector(path, settings.providers)
+    return YoloDetector(path, settings.providers, settings.threads)
 
 
 def _stored(model: str, name: str) -> Path:

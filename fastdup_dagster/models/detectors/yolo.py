@@ -14,12 +14,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from fastdup_dagster.models.detectors.base import Detection, inside, strongest
 from fastdup_dagster.models.files import model_sha256
-from fastdup_dagster.models.session import open_session
+from fastdup_dagster.models.session import Session, open_session
 
 _GREY = 114
 _CONFIDENCE, _OVERLAP, _MOST = 0.25, 0.45, 1000
@@ -67,15 +66,16 @@ class YoloDetector:
 
     Args:
         path: the .onnx file.
-        providers: of ONNX Runtime.
+        providers: the preferred one first.
+        callers: threads that call at once.
 
     Raises:
         FileNotFoundError: if it is not there.
         ValueError: if it is no such model.
     """
 
-    def __init__(self, path: Path, providers: Sequence[str] = ("cpu",)) -> None:
-        self._session = open_session(path, providers)
+    def __init__(self, path: Path, providers: Sequence[str] = ("cpu",), callers: int = 1) -> None:
+        self._session = open_session(path, providers, callers=callers, batch=1)
         self._input = self._session.get_inputs()[0]
         if self._input.type not in _DTYPES or len(self._input.shape) != 4 or self._input.shape[1] != 3:
             raise ValueError(f"{path}: input {self._input.type} {self._input.shape}; expected float [n, 3, side, side]")
@@ -120,7 +120,7 @@ class YoloDetector:
         return self._names.get(number, f"class {number}")
 
 
-def _names(session: onnxruntime.InferenceSession) -> dict[int, str]:
+def _names(session: Session) -> dict[int, str]:
     """The names of the classes that the export wrote into the file; empty if it did not."""
     text = session.get_modelmeta().custom_metadata_map.get("names", "")
     try:

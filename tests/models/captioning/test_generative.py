@@ -129,3 +129,13 @@ def test_a_blip2_of_another_kind_is_refused(changed: dict[str, Any], words: str,
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
     with pytest.raises(ValueError, match=words):
         load_captioner(str(folder))
+
+
+@pytest.mark.parametrize("name", ["vit-gpt2", "blip-vqa"])
+def test_openvino_writes_the_same_texts(
+    name: str, fixtures: Path, expected: Callable[[str], list[Any]], decoded: Callable[[int], Decoded]
+) -> None:
+    case = expected(name)[0]
+    captioner = load_captioner(str(fixtures / name), case.get("prompt"), case["settings"], ("openvino",))
+    images = [captioner.prepare(decoded(seed)) for seed in case["seeds"]]
+    assert captioner.captions(images) == [text.strip() for text in case["text"]]

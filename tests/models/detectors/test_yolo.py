@@ -66,6 +66,16 @@ def test_boxes_labels_and_scores_are_those_of_an_independent_decode(
         assert detection.confidence == pytest.approx(score, abs=2e-3 if fp16 else 1e-5)
 
 
+@pytest.mark.parametrize("fp16", [False, True], ids=["fp32", "fp16"])
+def test_openvino_finds_the_same_under_the_same_names(write_yolo: Write, fp16: bool) -> None:
+    raw = raw_boxes(1, SIDE, len(NAMES)).astype(np.float16 if fp16 else np.float32)
+    path = write_yolo(raw, SIDE, fp16, NAMES)
+    image = np.full((96, 96, 3), 255, dtype=np.uint8)
+    expected, found = (YoloDetector(path, (provider,), 2).detect(image) for provider in ("cpu", "openvino"))
+    assert [detection.label for detection in found] == [detection.label for detection in expected]
+    assert np.allclose([d.box for d in found], [d.box for d in expected], atol=0.05)
+
+
 def test_the_square_is_the_image_in_the_middle_of_grey() -> None:
     image = np.random.default_rng(0).integers(0, 256, (50, 101, 3), dtype=np.uint8)
     made = Letterbox.of(image, 64, 64)
