@@ -9,7 +9,7 @@ import polars as pl
 from fastdup_dagster.assets import expectations
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, per_code, rows
-from fastdup_dagster.assets.observed import observe_for, settings_key
+from fastdup_dagster.assets.observed import observe_for, observe_listing, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
@@ -47,6 +47,7 @@ def image_manifest(
     """
     key = context.partition_key
     settings = datasets.settings(key)
+    observe_listing(context.instance, key, datasets)
     find_boxes = boxes_finder(settings, store.of(key), key, context.log.info)
     try:
         listing = datasets.listing(key, find_boxes)

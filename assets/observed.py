@@ -121,6 +121,16 @@ def observe_for(context: dg.AssetExecutionContext, key: str, datasets: DatasetsR
         observe(context.instance, key, settings_versions(key, datasets))
 
 
+def observe_listing(instance: dg.DagsterInstance, key: str, datasets: DatasetsResource) -> None:
+    """Records the settings that a split is listed with, for whoever launches a listing.
+
+    Recorded while it runs, they would be a change beside the listing that was made with them: the daemon, which looks
+    at the two one after the other, would ask for it a second time.
+    """
+    table = "image_manifest"
+    observe(instance, key, {settings_key(table): settings_version(table, datasets.settings(key))})
+
+
 def observed_version(instance: dg.DagsterInstance, source: dg.AssetKey, key: str, at: int | None = None) -> str | None:
     """What a source was when it was observed last; None if it never was.
 

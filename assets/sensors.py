@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from fastdup_dagster.assets.jobs import analyse_split, list_split
+from fastdup_dagster.assets.observed import observe_listing
 from fastdup_dagster.assets.partitions import DATASETS, SPLITS
 from fastdup_dagster.datasets import (
     DatasetEntry,
@@ -132,6 +133,8 @@ def _result(
         if upload.place is not None:
             add_split(*parse_key(upload.partition), upload.place, Path(datasets.path) if datasets.path else None)
     keys = [upload.partition for upload in finished]
+    for key in keys:
+        observe_listing(context.instance, key, datasets)
     names = list(dict.fromkeys(parse_key(key)[0] for key in keys))
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=upload.run_key, partition_key=upload.partition) for upload in finished],

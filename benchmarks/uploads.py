@@ -2,8 +2,9 @@
 
 `fastdup-dagster dev` watches the bucket; a second process uploads splits into it, each with a marker at its end, then
 adds photos to the first one, and uploads the marker anew. What must come out: every asset of every split once per
-upload, every table and page in the bucket. With `--faults`, a proxy answers a tenth of all requests of the analysis
-with 503 or 500, resets the connection, or cuts the body off; the tables must be those of a run without it.
+change, and nothing else; every table whole in the bucket, with every gallery and report. With `--faults`, a proxy
+answers a tenth of all requests of the analysis with 503 or 500, resets the connection, or cuts the body off; the tables
+must be those of a run without it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def dev(home: Path, endpoint: str, launch: str) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(180)  # at its own limits it takes a minute
 
 
 def free_ports(count: int) -> list[int]:
@@ -116,14 +117,46 @@ def wanted_of(splits: dict[str, int], with_leakage: int) -> dict[tuple[str, str]
     return found | ({(_NAME, "split_leakage"): with_leakage} if with_leakage else {})
 
 
-def digests(endpoint: str) -> dict[str, str]:
+def what_is_wrong(photos: dict[str, int], leakage: bool) -> list[str]:
+    """What a bucket lacks that holds the results of so many photos per split: tables, rows, galleries, reports."""
+    from fastdup_dagster.assets.jobs import SPLIT_ASSETS
+    from fastdup_dagster.storage import open_store
+
+    store = open_store(f"s3://{_BUCKET}/out")
+    wrong = [] if not leakage or store.exists("split_leakage", _NAME) else ["no table split_leakage"]
+    for split, count in photos.items():
+        key = f"{_NAME}/{split}"
+        missing = [table for table in SPLIT_ASSETS if not store.exists(table, key)]
+        if missing:
+            wrong.append(f"{key}: no table {', '.join(missing)}")
+            continue
+        for table in ("image_manifest", "embeddings", "img_stats"):
+            errors = store.read(table, key, ["error_code"])["error_code"]
+            if len(errors) != count or errors.null_count() != count:
+                wrong.append(f"{key}: {table} has {len(errors)} rows, {errors.null_count()} without error, not {count}")
+        galleries = store.read("galleries", key)
+        pages = [str(uri).rpartition("/")[2] for uri in galleries["uri"]]
+        for page in {*pages, "report.html"}:
+            if not _is_page(store.page_bytes(f"{key}/{page}")):
+                wrong.append(f"{key}: {page} is no whole page")
+        if "duplicates.html" not in pages:
+            wrong.append(f"{key}: no gallery of duplicates among {', '.join(pages)}")
+        elif b"data:image/jpeg;base64," not in store.page_bytes(f"{key}/duplicates.html"):
+            wrong.append(f"{key}: the gallery of duplicates shows no photo")
+    return wrong
+
+
+def _is_page(html: bytes) -> bool:
+    return html.lstrip().lower().startswith(b"<!doctype html>") and html.rstrip().endswith(b"</html>")
+
+
+def digests() -> dict[str, str]:
     """`table_digest` of every published table."""
     from fastdup_dagster.schemas import TABLES
     from fastdup_dagster.storage import open_store, table_digest
 
-    os.environ["AWS_ENDPOINT_URL"] = endpoint
     store = open_store(f"s3://{_BUCKET}/out")
-    keys = {f"{_NAME}/{split}": split for split in _SPLITS}
+    keys = [_NAME, *(f"{_NAME}/{split}" for split in _SPLITS)]
     return {
         f"{table} {key}": table_digest(schema, store.read(table, key))
         for table, schema in TABLES.items()
@@ -172,16 +205,19 @@ def scenario(folder: Path, home: Path, given: argparse.Namespace, faults: float)
             .paginate(Bucket=_BUCKET, Prefix="out/")
         )
         found = [item["Key"] for page in objects for item in page.get("Contents", ())]
+        os.environ["AWS_ENDPOINT_URL"] = url
+        photos = {split: len(images_in(folder / split)) for split in _SPLITS}
+        photos["train"] += len(images_in(folder / "train-more"))
         return {
             "made": {f"{partition} {asset}": times for (partition, asset), times in sorted(last.items())},
             "first": sum(first.values()),
-            "surplus": {str(what): times for what, times in last.items() if what in wanted and times != wanted[what]}
-            | {str(what): 0 for what in wanted if not last[what]},
+            "surplus": {str(what): last[what] for what in {*last, *wanted} if last[what] != wanted.get(what, 0)},
+            "in the bucket": what_is_wrong(photos, leakage),
             "runs": dict(runs),
             "tables": sum(key.endswith(".parquet") for key in found),
             "pages": sum(key.endswith(".html") for key in found),
             "faults": None if proxy is None else dict(proxy.counts),
-            "digests": digests(url),
+            "digests": digests(),
             "seconds": time.perf_counter() - begun,
         }
 
@@ -246,14 +282,18 @@ def main() -> None:
         ],
     )
     for faults, result in results.items():
-        surplus = result["surplus"]
-        said = f"MISSED {surplus}" if surplus else "holds"
-        print(f"\neach asset once per change, {faults:.0%} faults: {said}")
+        print(f"\n{faults:.0%} faults")
+        for name, wrong in {
+            "each asset once per change, and nothing else": result["surplus"],
+            "every run ended well": {status for status in result["runs"] if status != "SUCCESS"},
+            "tables, galleries and reports of all photos are in the bucket": result["in the bucket"],
+        }.items():
+            print(f"{name}: {f'MISSED {wrong}' if wrong else 'holds'}")
         if result["faults"]:
             print(f"answers of the proxy: {result['faults']}")
     same = len({str(result["digests"]) for result in results.values()}) == 1
     if len(results) > 1:
-        print(f"tables of equal digests with faults and without: {'holds' if same else 'MISSED'}")
+        print(f"\ntables of equal digests with faults and without: {'holds' if same else 'MISSED'}")
     write_json(
         given.json, header | {"results": {str(faults): result for faults, result in results.items()}, "same": same}
     )

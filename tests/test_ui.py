@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus
 
+from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.datasets import DatasetEntry, register
 from fastdup_dagster.home import ensure_home
@@ -211,7 +214,48 @@ def test_5b_so_does_the_one_to_the_report_of_the_data_set_whose_other_split_was_
     shoot(page, "report")
 
 
-def test_6_sigterm_ends_it_in_order_and_leaves_no_process(served):
+def test_6_a_backfill_by_clicks_makes_every_table_of_every_split_and_one_of_the_data_set_compares_them(served, page):
+    page.goto(f"{served.url}/locations/fastdup_dagster.definitions/jobs/analyse_split")
+    page.get_by_text("Materialize all").first.click()
+    page.get_by_text("Select a partition or create one").click()
+    page.get_by_text("pets/train", exact=True).first.click()
+    page.get_by_text("pets/test", exact=True).first.click()
+    page.keyboard.press("Escape")
+    shoot(page, "backfill-dialog")
+    page.get_by_role("button", name="Launch backfill").click()
+    with dg.DagsterInstance.from_config(str(served.home)) as instance:
+        _wait_for_backfills(instance, 1, served)
+        for asset in SPLIT_ASSETS:
+            assert instance.get_materialized_partitions(dg.AssetKey(asset)) == {"pets/train", "pets/test"}, asset
+        page.goto(f"{served.url}/runs/b/{instance.get_backfills()[0].backfill_id}")
+        see(page, "100% completed")
+        shoot(page, "backfill")
+        _launch_backfill(served, "split_leakage", "pets")
+        _wait_for_backfills(instance, 2, served)
+        assert instance.get_materialized_partitions(dg.AssetKey("split_leakage")) == {"pets"}
+
+
+def _launch_backfill(served, asset, partition):
+    """What the UI sends for a backfill of assets."""
+    mutation = """mutation ($given: LaunchBackfillParams!) {
+        launchPartitionBackfill(backfillParams: $given) { __typename }
+    }"""
+    given = {"assetSelection": [{"path": [asset]}], "partitionNames": [partition]}
+    body = json.dumps({"query": mutation, "variables": {"given": given}}).encode()
+    request = urllib.request.Request(f"{served.url}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        said = json.load(answer)
+    assert said["data"]["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", said
+
+
+def _wait_for_backfills(instance, count, served):
+    end = time.monotonic() + _RUN_SECONDS
+    while [b.status for b in instance.get_backfills()] != [BulkActionStatus.COMPLETED_SUCCESS] * count:
+        assert time.monotonic() < end, served.log.read_text()
+        time.sleep(1)
+
+
+def test_7_sigterm_ends_it_in_order_and_leaves_no_process(served):
     children = _session(served.process.pid)
     grandchildren = [pid for child in children for pid in _session(child)]
     assert len(children) + len(grandchildren) > 2

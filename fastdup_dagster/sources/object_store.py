@@ -1,9 +1,9 @@
 """Requests to an S3 server: signed, retried, bounded, with errors that name the bucket, the endpoint and a remedy.
 
-Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time, one that botocore
-signs and urllib3 sends takes 0.5 ms (pyarrow's file system asks twice and takes 0.9 ms), where a photo takes 5 ms
-to decode and embed; `benchmarks/s3.py` shows what it comes to. Credentials come from the standard AWS chain alone,
-and are in no message.
+Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time, one that botocore signs
+and urllib3 sends 0.5 ms (pyarrow's file system asks twice and takes 0.9 ms), where a photo takes 5 ms to decode and
+embed. Signed by `signing` and read by `lean_http` it takes half of that; `benchmarks/s3.py` shows what it comes to.
+Credentials come from the standard AWS chain alone, and are in no message.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fastdup_dagster.sources.remote_errors import (
     retried,
     typed,
 )
+from fastdup_dagster.sources.signing import Signer
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
@@ -53,15 +54,19 @@ class _Bucket:
 
     Attributes:
         client: botocore's, for the region of the bucket.
-        base: URL that its keys are appended to.
+        host: as the header `Host` says it.
+        path: that its keys are appended to.
+        before: what a request has before the path: scheme and host where a proxy wants the whole URL.
         pool: connections to its host.
-        whole: whether a request names its whole URL, as proxies want it.
+        signer: for its region.
     """
 
     client: Any
-    base: str
+    host: str
+    path: str
+    before: str
     pool: HTTPConnectionPool
-    whole: bool
+    signer: Signer
 
 
 class ObjectStore:
@@ -191,17 +196,13 @@ class ObjectStore:
         return answer
 
     def _send(self, method: str, place: Location, headers: Mapping[str, str]) -> BaseHTTPResponse:
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-
         with typed(self.endpoint):
             bucket = self._bucket(place.bucket)
-            request = AWSRequest(method, bucket.base + quote(place.key, safe="/~", errors="surrogateescape"), headers)
+            path = bucket.path + quote(place.key, safe="/~", errors="surrogateescape")
             credentials = self._credentials.get_frozen_credentials()
-            S3SigV4Auth(credentials, "s3", bucket.client.meta.region_name).add_auth(request)
-            target = request.url if bucket.whole else f"/{request.url.split('/', 3)[3]}"
+            sent = bucket.signer.signed(method, bucket.host, path, headers, credentials)
             response = bucket.pool.urlopen(
-                method, target, headers=dict(request.headers), retries=False, redirect=False, decode_content=False
+                method, bucket.before + path, headers=sent, retries=False, redirect=False, decode_content=False
             )
         if response.status not in (200, 206):
             code = re.search(rb"<Code>([A-Za-z0-9]{1,60})</Code>", response.data[:10_000])
@@ -227,6 +228,8 @@ class ObjectStore:
         raise RemoteError(f"{place.text}: {self.endpoint} answered {said}")
 
     def _bucket(self, name: str) -> _Bucket:
+        from fastdup_dagster.sources.lean_http import lean
+
         with self._lock:
             if name not in self._buckets:
                 client = self._client
@@ -236,8 +239,10 @@ class ObjectStore:
                 url = client.generate_presigned_url("get_object", Params={"Bucket": name, "Key": "k"})
                 base = url.partition("?")[0].removesuffix("k")
                 manager, proxied = self._connections(base)
-                whole = proxied and base.startswith("http:")
-                self._buckets[name] = _Bucket(client, base, manager.connection_from_url(base), whole)
+                parts = urlsplit(base)
+                before = f"{parts.scheme}://{parts.netloc}" if proxied and parts.scheme == "http" else ""
+                pool, signer = lean(manager.connection_from_url(base)), Signer(client.meta.region_name)
+                self._buckets[name] = _Bucket(client, _host(base), parts.path, before, pool, signer)
             return self._buckets[name]
 
     def _connections(self, url: str) -> tuple[PoolManager, bool]:
@@ -290,6 +295,13 @@ class ObjectStore:
             return None
         region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
         return region
+
+
+def _host(url: str) -> str:
+    """The header `Host`: in lower case, without the scheme's own port."""
+    parts = urlsplit(url.lower())
+    own = {"http": 80, "https": 443}[parts.scheme]
+    return parts.netloc.rpartition(":")[0] if parts.port == own else parts.netloc
 
 
 _WHERE = "AWS_ENDPOINT_URL and AWS_PROFILE, which decide where it is looked for"

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from fastdup_dagster.images import ImageError, decode, opencv_alone, read_bytes
+from fastdup_dagster.images import ImageError, decode, opencv_alone
 from fastdup_dagster.models.detectors import Detector, open_detector
 from fastdup_dagster.schemas import DETECTIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings, is_detector
+from fastdup_dagster.stages.decode_worker import Reader
 from fastdup_dagster.stages.features import Progress
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
+from fastdup_dagster.stages.read_ahead import reader_of
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import TableStore, remove_tree, write_parquet
 
@@ -149,16 +151,20 @@ def _look(
     progress: Progress | None,
 ) -> pl.DataFrame:
     """Rows of the images at these positions; they are written as parts while it goes on."""
-    uris, ids = files["uri"], files["index"]
+    uris, ids, sizes = files["uri"], files["index"], files["file_size"]
 
     def one(position: int) -> dict[str, Any]:
         row = {"index": ids[position], "source_key": keys[position], "boxes": [], "labels": [], "confidences": []}
-        return row | _found(uris[position], settings.max_pixels, detector)
+        return row | _found(read, uris[position], settings.max_pixels, detector)
 
     blocks: list[pl.DataFrame] = [DETECTIONS.frame()]
     pending: list[dict[str, Any]] = []
     written = time.monotonic()
-    with opencv_alone(), ThreadPoolExecutor(settings.threads, thread_name_prefix="detect") as pool:
+    with (
+        opencv_alone(),
+        reader_of((uris[position], sizes[position]) for position in todo) as read,
+        ThreadPoolExecutor(settings.threads, thread_name_prefix="detect") as pool,
+    ):
         for done, row in enumerate(_in_order(pool, one, todo, 2 * settings.threads), 1):
             pending.append(row)
             if time.monotonic() - written >= _PART_SECONDS or done == len(todo):
@@ -178,9 +184,9 @@ def _in_order(pool: ThreadPoolExecutor, call: Any, todo: Sequence[int], ahead: i
         yield running.pop(0).result()
 
 
-def _found(uri: str, max_pixels: int, detector: Detector) -> dict[str, Any]:
+def _found(read: Reader, uri: str, max_pixels: int, detector: Detector) -> dict[str, Any]:
     try:
-        image = decode(read_bytes(uri), max_pixels=max_pixels)
+        image = decode(read(uri), max_pixels=max_pixels)
     except ImageError as error:
         return {"error_code": error.code, "error": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own row only

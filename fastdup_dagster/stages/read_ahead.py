@@ -102,6 +102,21 @@ class ReadAhead:
 
 
 @contextmanager
+def reader_of(files: Iterable[tuple[str, int | None]]) -> Iterator[Reader]:
+    """What reads whole files that are asked for in this order: remote ones ahead, all others by `read_bytes`.
+
+    Args:
+        files: URI and bytes (None if unknown) of each; one that is there twice is read once.
+    """
+    remote = dict.fromkeys((uri, size) for uri, size in files if is_remote(uri) and part_of(uri) is None)
+    if not remote:
+        yield read_bytes
+        return
+    with ReadAhead(remote) as ahead:
+        yield ahead.take
+
+
+@contextmanager
 def remote_reader(
     tasks: Sequence[Task], threads: int, copies: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[tuple[Reader, int | None]]:

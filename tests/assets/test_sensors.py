@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from fastdup_dagster.assets import schedules, sensors
+from fastdup_dagster.assets import observed, schedules, sensors
 from fastdup_dagster.datasets import DatasetEntry, DatasetsError, Uploads, add_split, load_dataset, register
 from fastdup_dagster.definitions import build_definitions, refresh_all
 from fastdup_dagster.resources.datasets import DatasetsResource
@@ -62,6 +62,16 @@ def test_a_new_split_is_added_to_the_data_set_and_the_rest_of_the_file_stays_as_
     assert load_dataset("pets").splits["val"] == "val"
     with pytest.raises(DatasetsError, match="no data set 'cats'"):
         add_split("cats", "val", "val")
+
+
+def test_what_a_listing_is_made_with_is_recorded_before_it_is_launched_or_the_daemon_would_ask_for_it_twice(
+    root: Path,
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        tick("new_uploads", instance)
+        observed.observe_listing(instance, "pets/train", DatasetsResource())  # as the listing does: nothing new
+        [record] = instance.fetch_observations(observed.settings_key("image_manifest"), limit=10).records
+    assert record.partition_key == "pets/train"
 
 
 def test_a_mistake_in_one_entry_does_not_keep_the_others_from_being_watched(root: Path, home: Path) -> None:

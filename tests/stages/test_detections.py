@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from faulty_proxy import faulty_proxy
 from PIL import Image
 
 from fastdup_dagster.models.detectors import Detection
@@ -108,3 +111,19 @@ def test_nothing_found_anywhere_is_a_listing_of_images(files: pl.DataFrame, tmp_
     dark = files.filter(pl.col("filename") == "1.png")
     listing = crops_of(dark, detect(dark, SETTINGS, Bright(), TableStore(tmp_path), "a/b"), "bright")
     assert listing.select("media", "error_code").rows() == [("image", "MISSING_ANNOTATION")]
+
+
+def test_images_in_a_bucket_are_read_ahead_each_once_whatever_the_server_does(
+    s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((40, 50, 3), 200, np.uint8)).save(buffer, "PNG")
+    bucket = s3_server.bucket(**{f"{number:02}.png": buffer.getvalue() for number in range(30)})
+    with faulty_proxy(s3_server.url, share=0.1, latency=0.02) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        listed = list_images(open_source(f"s3://{bucket}"), Settings()).frame
+        asked = proxy.counts["ok"]
+        found = detect(listed, settings_from({"num_threads": 1}), Bright(), TableStore(tmp_path), "a/b")
+        assert proxy.most_in_flight > 4
+        assert proxy.counts["ok"] - asked == 30
+    assert found["boxes"].list.len().to_list() == [2] * 30
