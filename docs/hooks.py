@@ -26,7 +26,7 @@ _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 _KEPT_BESIDE = {
     "annotations": "Only the Python API keeps it, with the user's own columns after these.\n",
-    "detections": "No asset: kept beside the tables of a run with a detector, so that it looks at no image twice.\n",
+    "detections": "Only where a detector is asked for: it looks at no image twice.\n",
 }
 
 
