@@ -16,7 +16,8 @@ from fastdup_dagster.settings import Settings, settings_from
 from fastdup_dagster.sources import open_source
 from fastdup_dagster.stages.detections import crops_of, detect
 from fastdup_dagster.stages.image_manifest import list_images
-from fastdup_dagster.storage import TableStore
+from fastdup_dagster.storage import TableStore, open_store
+from tests.conftest import S3Server
 
 SETTINGS = settings_from({"num_threads": 2})
 
@@ -108,3 +109,14 @@ def test_nothing_found_anywhere_is_a_listing_of_images(files: pl.DataFrame, tmp_
     dark = files.filter(pl.col("filename") == "1.png")
     listing = crops_of(dark, detect(dark, SETTINGS, Bright(), TableStore(tmp_path), "a/b"), "bright")
     assert listing.select("media", "error_code").rows() == [("image", "MISSING_ANNOTATION")]
+
+
+def test_with_a_store_in_a_bucket_no_image_is_looked_at_twice(
+    files: pl.DataFrame, tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTDUP_SCRATCH", str(tmp_path / "scratch"))
+    store = open_store(f"s3://{s3_server.bucket()}/results")
+    first, again = Bright(), Bright()
+    before = detect(files, SETTINGS, first, store, "a/b")
+    assert detect(files, SETTINGS, again, store, "a/b").equals(before)
+    assert (first.looked, again.looked) == (3, 0)
