@@ -13,6 +13,7 @@ from fastdup_dagster.resources.great_expectations import flat
 from fastdup_dagster.stages.report import CheckOutcome
 
 _BLOCK_ROWS = 16_384
+_SLACK = 1e-3  # of a pixel: corners are computed
 
 
 def against_manifest(
@@ -49,6 +50,40 @@ def captions_against_manifest(rows: pl.LazyFrame, manifest: pl.DataFrame) -> pl.
     bare = pl.col("error").str.starts_with("MISSING_ANNOTATION").fill_null(False)
     return joined.with_columns(
         (said ^ pl.col("error").is_not_null()).alias("either"), pl.when(~bare).then("error").alias("error")
+    )
+
+
+def lists_of_detections(found: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `detections` with a column `equal`: whether boxes, labels and confidences are as many."""
+    lengths = [pl.col(name).list.len() for name in ("boxes", "labels", "confidences")]
+    equal = (lengths[0] == lengths[1]) & (lengths[0] == lengths[2])
+    return found.with_columns(equal.fill_null(False).alias("equal"))
+
+
+def each_detection(found: pl.DataFrame) -> pl.DataFrame:
+    """A row per detection of images whose lists are of equal length, for `expectations.each_detection`.
+
+    Returns:
+        `index` of the image, `label` (null if it says nothing), `confidence`, and `inside`: whether the box is of
+        positive size and within the image.
+    """
+    box = pl.col("boxes")
+    x, y = ([box.list.get(place, null_on_oob=True) for place in range(axis, 8, 2)] for axis in (0, 1))
+    upright = box.list.len() == 4
+    right, bottom = (pl.when(upright).then(at[0] + at[1]).otherwise(pl.max_horizontal(at)) for at in (x, y))
+    left, top = (pl.when(upright).then(at[0]).otherwise(pl.min_horizontal(at)) for at in (x, y))
+    inside = (
+        box.list.len().is_in([4, 8])
+        & box.list.eval(pl.element().is_finite()).list.all()
+        & ((left >= -_SLACK) & (top >= -_SLACK) & (right > left) & (bottom > top))
+        & ((right <= pl.col("img_w") + _SLACK) & (bottom <= pl.col("img_h") + _SLACK))
+    )
+    rows = found.filter(box.list.len() > 0).explode("boxes", "labels", "confidences")
+    return rows.select(
+        "index",
+        pl.when(pl.col("labels").str.strip_chars() != "").then("labels").alias("label"),
+        pl.col("confidences").alias("confidence"),
+        inside.fill_null(False).alias("inside"),
     )
 
 

@@ -13,12 +13,13 @@ from fastdup_dagster.assets.observed import SOURCES
 
 SENSOR = "lineage_aware_reruns"
 # A listing is launched by whoever registers the partition, captions by who wants them; both are kept up to date then.
-FIRST_BY_HAND = ("image_manifest", "captions")
+FIRST_BY_HAND = ("image_manifest", "detections", "captions")
 _IF = dg.AutomationCondition
 # Not `all_deps_blocking_checks_passed`: Dagster counts a check as passed only if it came after the materialisation, and
 # here a gate comes before it. What is published has passed; a check that failed since then is of what was not.
 _GATE_CLOSED = _IF.any_checks_match(_IF.check_failed(), blocking_only=True)
-_SOURCES = dg.AssetSelection.assets(*SOURCES)
+# What need not be there: a source that was never observed, and boxes where nobody asks for a detector.
+_OPTIONAL = dg.AssetSelection.assets(*SOURCES, "detections")
 
 
 def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
@@ -35,7 +36,7 @@ def lineage_aware(first: bool = True) -> dg.AutomationCondition[dg.AssetKey]:
     due = _IF.newly_missing() | due if first else due & ~_IF.missing()
     return (
         due.since_last_handled()
-        & ~_IF.any_deps_missing().ignore(_SOURCES)
+        & ~_IF.any_deps_missing().ignore(_OPTIONAL)
         & ~_IF.any_deps_in_progress()
         & ~_IF.in_progress()
         & ~_IF.any_deps_match(_GATE_CLOSED)

@@ -19,8 +19,15 @@ from fastdup_dagster.stages.summary import KINDS
 CHECKS: dict[str, dict[str, str]] = {
     "image_manifest": {
         "has_rows": "at least one image was found",
-        "unique_ids": "index, instance_id and filename each name one row",
+        "unique_ids": "index, instance_id and, without boxes, filename each name one row",
         "known_error_codes": "every error code is one that the documentation explains",
+    },
+    "detections": {
+        "share_of_failed": "the share of images that no detector could look at is within limits.max_invalid_share",
+        "one_row_per_image": "every image of the listing has its row, and there are no others",
+        "lists_of_equal_length": "each box has a label and a confidence",
+        "boxes_in_image": "boxes are of positive size and within their image",
+        "labels_and_confidences": "labels are not empty, and confidences from 0 to 1",
     },
     "embeddings": {
         "share_of_unreadable": "the share of images without a usable vector is within limits.max_invalid_share",
@@ -104,7 +111,7 @@ def _similarities(check: str, settings: Settings, column: str = "distance") -> l
 
 
 def image_manifest(crops: bool = False) -> list[Any]:
-    """Suite of the listing; `crops`: rows are what a detector found, several of one file."""
+    """Suite of the listing; `crops`: rows are boxes, of annotations or of a detector, several of one file."""
     gxe = _gx()
     unique = [
         gxe.ExpectColumnValuesToBeUnique(column=column, **_about("unique_ids", f"each {column} once"))
@@ -129,6 +136,34 @@ def nothing_found(partition: str, error: Exception) -> CheckOutcome:
 def images_and_rows(settings: Settings) -> list[Any]:
     """Suite of `array_checks.against_manifest`: what embeddings and img_stats both must hold."""
     return [_failed("error_code", "share_of_unreadable", settings), *_one_row_per_image()]
+
+
+def detections(settings: Settings) -> list[Any]:
+    """Suite of `array_checks.against_manifest` with the listing of the images that a detector looked at."""
+    return [_failed("error_code", "share_of_failed", settings), *_one_row_per_image()]
+
+
+def lists_of_detections() -> list[Any]:
+    """Suite of `array_checks.lists_of_detections`."""
+    equal = _about("lists_of_equal_length", "as many boxes as labels and confidences")
+    return [_gx().ExpectColumnValuesToBeInSet(column="equal", value_set=[True], **equal)]
+
+
+def each_detection() -> list[Any]:
+    """Suite of `array_checks.each_detection`."""
+    gxe = _gx()
+    said = "labels_and_confidences"
+    between = gxe.ExpectColumnValuesToBeBetween(
+        column="confidence", min_value=0, max_value=1, **_about(said, "0 <= confidence <= 1")
+    )
+    return [
+        gxe.ExpectColumnValuesToBeInSet(
+            column="inside", value_set=[True], **_about("boxes_in_image", "boxes of positive size within their image")
+        ),
+        _there("label", said),
+        _there("confidence", said),
+        between,
+    ]
 
 
 def captions(settings: Settings) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+# What every split has; `detections` only where a detector is asked for.
 SPLIT_ASSETS = (
     "image_manifest",
     "embeddings",
@@ -14,18 +15,19 @@ SPLIT_ASSETS = (
     "components",
     "galleries",
 )
-
-WITH_CAPTIONS = (*SPLIT_ASSETS, "captions")
+_LISTED = ("detections", "image_manifest")
+# All that can be made of one.
+WITH_CAPTIONS = ("detections", *SPLIT_ASSETS, "captions")
 
 list_split = dg.define_asset_job(
     "list_split",
-    selection=dg.AssetSelection.assets("image_manifest"),
-    description="Lists one split; what is made from it follows if its content changed.",
+    selection=dg.AssetSelection.assets(*_LISTED),
+    description="Lists one split, finds boxes if a detector is asked for; what is made from it follows if it changed.",
 )
 
 analyse_split = dg.define_asset_job(
     "analyse_split",
-    selection=dg.AssetSelection.assets(*SPLIT_ASSETS),
+    selection=dg.AssetSelection.assets(*_LISTED, *SPLIT_ASSETS),
     description="Lists, reads and analyses one split, and writes its pages.",
 )
 

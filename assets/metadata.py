@@ -100,10 +100,10 @@ def picture_table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> dg.
     return dg.MetadataValue.md("\n".join([f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *body]))
 
 
-def thumbnail(uri: str) -> str:
-    """A cell with the picture in small; a dash if it cannot be read any more."""
+def thumbnail(uri: str, boxes: Sequence[Sequence[float]] = ()) -> str:
+    """A cell with the picture in small, these boxes outlined; a dash if it cannot be read any more."""
     try:
-        return f"![]({data_uri(thumbnail_jpeg(uri, _THUMBNAIL_SIDE))})"
+        return f"![]({data_uri(thumbnail_jpeg(uri, _THUMBNAIL_SIDE, boxes))})"
     except (ImageError, OSError, ValueError):
         return "–"
 

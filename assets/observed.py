@@ -13,13 +13,16 @@ import dagster as dg
 
 from fastdup_dagster.assets.partitions import DATASETS, SPLITS
 from fastdup_dagster.datasets import parse_key
+from fastdup_dagster.models.detectors import detector_id
 from fastdup_dagster.resources.captioner import CaptionerResource
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
+from fastdup_dagster.settings import Settings, is_detector
 from fastdup_dagster.stages.read_settings import READ_SETTINGS, settings_version
 
 EMBEDDING_MODEL = dg.AssetKey("embedding_model")
 CAPTION_MODEL = dg.AssetKey("caption_model")
+DETECTOR_MODEL = dg.AssetKey("detector_model")
 DATA_VERSION = "dagster/data_version"
 _PER_DATASET = ("split_leakage",)
 
@@ -31,14 +34,14 @@ def settings_key(table: str) -> dg.AssetKey:
     return dg.AssetKey(["settings", table])
 
 
-SOURCES = (EMBEDDING_MODEL, CAPTION_MODEL, *(settings_key(table) for table in READ_SETTINGS))
+SOURCES = (EMBEDDING_MODEL, CAPTION_MODEL, DETECTOR_MODEL, *(settings_key(table) for table in READ_SETTINGS))
 
 
 def versions_of(
     context: dg.AssetExecutionContext,
     partitions: dg.DynamicPartitionsDefinition,
     what: str,
-    version: Callable[[str], str],
+    version: Callable[[str], str | None],
 ) -> dg.DataVersionsByPartition:
     """What a source is now, per partition; one of which that cannot be told is left out, with a warning.
 
@@ -46,12 +49,13 @@ def versions_of(
         context: of the observation.
         partitions: of the source.
         what: the source, in words.
-        version: of a partition.
+        version: of a partition; None where it has no such source.
     """
     found = {}
     for key in partitions.get_partition_keys(dynamic_partitions_store=context.instance):
         try:
-            found[key] = version(key)
+            if (seen := version(key)) is not None:
+                found[key] = seen
         except (OSError, TypeError, ValueError) as error:
             context.log.warning(f"{key}: its {what} cannot be observed: {error}")
     return dg.DataVersionsByPartition(found)
@@ -74,6 +78,17 @@ def settings_versions(key: str, datasets: DatasetsResource) -> Versions:
     return {settings_key(table): settings_version(table, settings, **more) for table in tables}
 
 
+def detector_of(settings: Settings) -> str | None:
+    """Id of the detector that finds the boxes; None if there is none.
+
+    Raises:
+        ImportError: if its extra is not installed.
+        OSError: if its model is not there.
+        ValueError: if its model was changed.
+    """
+    return detector_id(settings) if is_detector(settings.bounding_box) else None
+
+
 def current_versions(key: str, datasets: DatasetsResource, model: ModelResource) -> Versions:
     """What all sources of a partition are now.
 
@@ -88,7 +103,11 @@ def current_versions(key: str, datasets: DatasetsResource, model: ModelResource)
     # Most analyses have no captions: a captioner that is not there is told by who is asked for some.
     with contextlib.suppress(OSError, TypeError, ValueError):
         found |= caption_version(key, datasets)
-    return found | {EMBEDDING_MODEL: model.load(datasets.settings(key)).id}
+    settings = datasets.settings(key)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # the step that needs it says so
+        if (detector := detector_of(settings)) is not None:
+            found[DETECTOR_MODEL] = detector
+    return found | {EMBEDDING_MODEL: model.load(settings).id}
 
 
 def caption_version(key: str, datasets: DatasetsResource) -> Versions:

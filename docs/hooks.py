@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
 from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.cleaning import REASONS
 from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
@@ -26,7 +27,7 @@ _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 _KEPT_BESIDE = {
     "annotations": "Only the Python API keeps it, with the user's own columns after these.\n",
-    "detections": "No asset: kept beside the tables of a run with a detector, so that it looks at no image twice.\n",
+    "detections": "Only where a detector is asked for: it looks at no image twice.\n",
 }
 
 
@@ -84,6 +85,11 @@ def entry() -> Iterator[str]:
 def limits() -> Iterator[str]:
     """The fields of `Limits`."""
     yield from _fields(Limits.model_fields)
+
+
+def drop_reasons() -> Iterator[str]:
+    """The reasons of `export --drop`."""
+    yield from _table(("`--drop`", "what is left out"), ((f"`{name}`", text) for name, text in REASONS.items()))
 
 
 def caption_settings() -> Iterator[str]:
@@ -224,6 +230,6 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
         tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
-        command_line, named_models, entry, assets, jobs, examples
+        command_line, named_models, entry, assets, jobs, examples, drop_reasons
     )
 }  # fmt: skip

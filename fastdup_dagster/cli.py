@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fastdup_dagster import cli_upkeep
+from fastdup_dagster.cli_export import export
 from fastdup_dagster.command_line.models import models
 from fastdup_dagster.command_line.process import quiet as _quiet
 
@@ -226,6 +227,7 @@ def search(
 
 
 main.add_command(models)
+main.add_command(export)
 
 
 @main.command(epilog="\b\nExample:\n  fastdup-dagster dev --port 3000")

@@ -16,6 +16,7 @@ from fastdup_dagster.assets import (  # noqa: E402
     caption_model,
     captions,
     components,
+    detector_model,
     embedding_model,
     features,
     galleries,
@@ -45,6 +46,7 @@ AUTOMATIC = "FASTDUP_AUTOMATIC"
 ASSET_MODULES = (
     embedding_model,
     caption_model,
+    detector_model,
     settings,
     image_manifest,
     features,

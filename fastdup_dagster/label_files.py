@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -93,7 +93,23 @@ def kept_rows(
     return manifest.filter(~pl.col("index").is_in(list(left_out)))
 
 
-def written_images(results: Results, header: Header, rows: pl.DataFrame) -> list[WrittenImage]:
+class Finished(Protocol):
+    """What is written back: a finished run, or a published split."""
+
+    @property
+    def manifest(self) -> pl.DataFrame:
+        """The table `image_manifest`."""
+
+    @property
+    def stored_annotations(self) -> pl.DataFrame:
+        """`index`, `is_annotated` and the user's columns, a row per row of the manifest."""
+
+    @property
+    def invalid(self) -> pl.DataFrame:
+        """`index, error_code` of what cannot be used."""
+
+
+def written_images(results: Finished, header: Header, rows: pl.DataFrame) -> list[WrittenImage]:
     """The images that some rows of the manifest are, or lie on, in order, each with its boxes.
 
     An image all of whose boxes are dropped stays without one. One that the annotations do not name is left out.

@@ -210,6 +210,8 @@ DETECTIONS = TableSchema(
         Column("boxes", pa.list_(pa.list_(pa.float64())), "of each detection, as in `box`; the surest first"),
         Column("labels", pa.list_(pa.string()), "of each: the class, or the text"),
         Column("confidences", pa.list_(pa.float64()), "of each: 0 to 1"),
+        Column("img_w", pa.int32(), "width of the upright image in pixels, null if it is broken", nullable=True),
+        Column("img_h", pa.int32(), "height, likewise", nullable=True),
         _SOURCE_KEY,
         _ERROR_CODE,
         _ERROR,

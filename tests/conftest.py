@@ -32,7 +32,8 @@ from fastdup_dagster.storage import TableStore
 
 MakePhotos = Callable[..., list[Path]]
 
-# The suite tries the same examples every time; `--hypothesis-profile=explore` looks for new ones.
+# The suite tries the same examples every time; `--hypothesis-profile=explore` looks for new ones, 500 a test:
+#   pytest --hypothesis-profile=explore --hypothesis-show-statistics tests/sources/*_fuzz.py tests/images/*_fuzz.py
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("suite")

@@ -20,10 +20,12 @@ from fastdup_dagster.assets.expectations import CHECKS
 from fastdup_dagster.assets.observed import (
     CAPTION_MODEL,
     DATA_VERSION,
+    DETECTOR_MODEL,
     EMBEDDING_MODEL,
     Versions,
     caption_version,
     current_versions,
+    detector_of,
     observed_version,
     partitions_of,
     settings_versions,
@@ -33,7 +35,8 @@ from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.resources.store import StoreResource
-from fastdup_dagster.stages.detections import boxes_finder
+from fastdup_dagster.settings import is_detector
+from fastdup_dagster.stages.detections import Published
 from fastdup_dagster.stages.features import FEATURE_TABLES
 from fastdup_dagster.stages.image_manifest import listing_changes, manifest_version
 from fastdup_dagster.stages.read_settings import changed_settings
@@ -135,7 +138,11 @@ class Lineage:
             for table in self._order
             if (partitions_of(table) is SPLITS) == ("/" in partition)
             and (table not in _ON_DEMAND or self._latest(dg.AssetKey(table), partition))
+            and (table != "detections" or self._has_detector(partition))
         ]
+
+    def _has_detector(self, partition: str) -> bool:
+        return is_detector(self._datasets.settings(partition).bounding_box)
 
     def _sources(self, partition: str) -> tuple[Versions, Problems]:
         """What the sources are now, and why a model is not among them if it cannot be told which it is."""
@@ -166,6 +173,8 @@ class Lineage:
                 found += self._changed_source(parent, partition, now[parent], at)
             elif parent in problems:
                 found.append(problems[parent])
+        if table == "detections" and not found:
+            found += self._changed_images(partition)
         if table == "image_manifest":
             found += self._changed_files(partition, tags[DATA_VERSION])
         return found
@@ -196,21 +205,40 @@ class Lineage:
         before = observed_version(self._instance, source, partition, at)
         if before is None or before == now:
             return []
-        if source in (EMBEDDING_MODEL, CAPTION_MODEL):
+        if source in (EMBEDDING_MODEL, CAPTION_MODEL, DETECTOR_MODEL):
             return [f"the model: {_short(before)} → {_short(now)}"]
         return [f"settings: {changed_settings(before, now)}"]
 
     def _changed_files(self, partition: str, recorded: str) -> list[str]:
-        """How the files differ from the listing; what keeps them from being listed is a reason too."""
+        """How the files differ from the listing; what keeps them from being listed is a reason too.
+
+        Boxes are those that were found: where there are images that no detector has looked at, `detections` says so,
+        and the listing is compared once that is made.
+        """
         try:
-            find_boxes = boxes_finder(self._datasets.settings(partition), self._store.of(partition), partition)
-            listing = self._datasets.listing(partition, find_boxes).frame
-        except (NotImplementedError, OSError, ValueError) as error:
+            boxes = self._published_boxes(partition)
+            listing = self._datasets.listing(partition, boxes).frame
+        except (ImportError, NotImplementedError, OSError, ValueError) as error:
             return [str(error)]
-        if manifest_version(listing) == recorded:
+        if (boxes and boxes.unknown) or manifest_version(listing) == recorded:
             return []
         published: pl.DataFrame = self._store.of(partition).read("image_manifest", partition)
         return [f"files: {listing_changes(published, listing)}"]
+
+    def _changed_images(self, partition: str) -> list[str]:
+        """How many images the detector has not looked at, or not as they are now."""
+        try:
+            boxes = self._published_boxes(partition)
+            self._datasets.listing(partition, boxes)
+        except (ImportError, NotImplementedError, OSError, ValueError) as error:
+            return [str(error)]
+        return [f"files: {boxes.unknown:,} added, removed or changed"] if boxes and boxes.unknown else []
+
+    def _published_boxes(self, partition: str) -> Published | None:
+        """The boxes of a partition with a detector as they were found last; nothing is looked at anew."""
+        settings, store = self._datasets.settings(partition), self._store.of(partition)
+        detector = detector_of(settings)
+        return None if detector is None else Published(settings, store, partition, detector)
 
     def _latest(self, key: dg.AssetKey, partition: str, before: int | None = None) -> EventLogRecord | None:
         wanted = AssetRecordsFilter(key, asset_partitions=[partition], before_storage_id=before)

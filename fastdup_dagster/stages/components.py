@@ -26,7 +26,7 @@ def components(graph: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         return COMPONENTS.frame()
     members, ends = np.unique(edges.select("from", "to").to_numpy(), return_inverse=True)
     ends = ends.reshape(-1, 2)
-    labels = _labels(len(members), ends)
+    labels = smallest_members(len(members), ends)
     # A label is the component's smallest member, and members ascend: so do the numbers.
     numbers = np.unique(labels, return_inverse=True)[1]
     statistics = _edge_statistics(edges["distance"].to_numpy().astype(np.float64), numbers[ends[:, 0]])
@@ -34,7 +34,7 @@ def components(graph: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     return COMPONENTS.frame(found.with_columns(pl.Series(name, v[numbers]) for name, v in statistics.items()))
 
 
-def _labels(count: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+def smallest_members(count: int, ends: NDArray[np.int64]) -> NDArray[np.int64]:
     """The smallest node of each node's component.
 
     Labels are hooked to the lower one of each edge and shortened until no edge joins two: a few passes, each linear in

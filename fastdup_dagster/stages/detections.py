@@ -1,8 +1,8 @@
 """What a detector finds in the images of a partition, and the listing that its boxes make.
 
-One pass over the images, before the decode pass: each is decoded once here, at full size. What was found is kept beside
-the tables under the image's path, change token and the detector's hash, so that a run again detects nothing anew, and
-an interrupted one goes on.
+One pass over the images, before the decode pass: each is decoded once here, at full size. What was found is kept under
+the image's path, change token and the detector's hash, so that a run again detects nothing anew, and an interrupted one
+goes on.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.storage import TableStore, remove_tree, write_parquet
 
 # Raise it when a change of the code changes what a row holds.
-_VERSION = "1"
+_VERSION = "2"
 _STAGE = "detections"
 _PART_SECONDS = 5.0
 FOUND_COLUMNS = ("label", "confidence")
+_LISTS = ("boxes", "labels", "confidences")
 
 
 def boxes_finder(
@@ -47,7 +48,7 @@ def boxes_finder(
 
     Args:
         settings: `bounding_box` names the detector; see `open_detector` for what that raises.
-        store: where what was found is kept.
+        store: where what was found is published.
         key: partition key.
         say: told what was found.
         recompute: look at every image again.
@@ -65,7 +66,92 @@ def boxes_finder(
     return find
 
 
+class Finder:
+    """The same for one listing, with what was found at hand; nothing is published. Call it under the partition's lock.
+
+    Args:
+        settings: `bounding_box` names the detector; see `open_detector` for what that raises.
+        store: where what was published is looked up, and what is found is kept until `finish`.
+        key: partition key.
+        progress: called with the images done and to do.
+
+    Attributes:
+        files: the listing that it was called with.
+        found: the table `detections` of it.
+        detector: id of the detector.
+    """
+
+    def __init__(self, settings: Settings, store: TableStore, key: str, progress: Progress | None = None) -> None:
+        self._settings, self._store, self._key, self._progress = settings, store, key, progress
+        self._detector = open_detector(settings)
+        self.detector = self._detector.id
+        self.files, self.found = IMAGE_MANIFEST.frame(), DETECTIONS.frame()
+
+    def __call__(self, files: pl.DataFrame) -> pl.DataFrame:
+        """The listing of what is found in the images of another one."""
+        self.files = files
+        self.found = look(files, self._settings, self._detector, self._store, self._key, self._progress)
+        return crops_of(files, _even(self.found), str(self._settings.bounding_box))
+
+    def finish(self) -> None:
+        """Forgets what was kept: all of it is published."""
+        remove_tree(self._store.staging(_STAGE, self._key))
+
+
+class Published:
+    """The listing of what was found already: looks at no image, and opens no detector.
+
+    Args:
+        settings: `bounding_box` names the detector.
+        store: holds the table `detections`.
+        key: partition key.
+        detector: id of the detector.
+
+    Attributes:
+        unknown: how many images it was called with have no row in that table, or another file by now, and how many
+            rows of the table are of no image any more.
+    """
+
+    def __init__(self, settings: Settings, store: TableStore, key: str, detector: str) -> None:
+        self._settings, self._store, self._key, self._detector = settings, store, key, detector
+        self.unknown = 0
+
+    def __call__(self, files: pl.DataFrame) -> pl.DataFrame:
+        """The listing; an image of which nothing is known is as one in which nothing was found."""
+        well = files.filter(pl.col("error_code").is_null())
+        keys = source_keys(well, recipe(self._settings, self._detector))
+        table = self._store.read(DETECTIONS.name, self._key)
+        rows = table.filter(pl.col("source_key") != "").drop("index")
+        asked = well.select("index").with_columns(pl.Series("source_key", keys, dtype=pl.String))
+        known = asked.join(rows, on="source_key", how="inner")
+        self.unknown = len(well) - len(known) + len(rows) - known["source_key"].n_unique()
+        self.unknown += abs((len(table) - len(rows)) - (len(files) - len(well)))
+        refused = _refused(files.filter(pl.col("error_code").is_not_null()))
+        return crops_of(files, pl.concat([DETECTIONS.frame(known), refused]), str(self._settings.bounding_box))
+
+
+def recipe(settings: Settings, detector: str) -> str:
+    """What a row must have been made by to be of use: this code, the detector with that id, the largest image."""
+    return _hash("\0".join([_VERSION, detector, settings.fingerprint("max_pixels")]))
+
+
 def detect(
+    files: pl.DataFrame,
+    settings: Settings,
+    detector: Detector,
+    store: TableStore,
+    key: str,
+    progress: Progress | None = None,
+    recompute: bool = False,
+) -> pl.DataFrame:
+    """The table `detections`, published: see `look`."""
+    frame = look(files, settings, detector, store, key, progress, recompute)
+    store.write(DETECTIONS, key, frame)
+    remove_tree(store.staging(_STAGE, key))
+    return frame
+
+
+def look(
     files: pl.DataFrame,
     settings: Settings,
     detector: Detector,
@@ -76,6 +162,8 @@ def detect(
 ) -> pl.DataFrame:
     """The table `detections`: a row per image of the listing, in its order.
 
+    Rows of the published table are taken over; what is found besides stays in the staging folder.
+
     Args:
         files: the table `image_manifest`, whole images.
         settings: the largest image, and the number of threads.
@@ -85,12 +173,12 @@ def detect(
         progress: called with the images done and to do.
         recompute: look at every image again.
     """
-    made_by = _hash("\0".join([_VERSION, detector.id, settings.fingerprint("max_pixels")]))
+    made_by = recipe(settings, detector.id)
     parts = store.staging(_STAGE, key, made_by)
     if recompute:
         remove_tree(parts)
     parts.mkdir(parents=True, exist_ok=True)
-    kept = [] if recompute or not store.exists(DETECTIONS.name, key) else [store.path(DETECTIONS.name, key)]
+    kept = [] if recompute or not store.exists(DETECTIONS.name, key) else [store.fetch(DETECTIONS.name, key, parts)]
     rows = ReusableRows(DETECTIONS, made_by, [*kept, *sorted(parts.glob("part-*.parquet"))])
     keys = source_keys(files, made_by)
     places, numbers = rows.find(keys)
@@ -101,10 +189,7 @@ def detect(
         blocks.append(rows.take(places[known], numbers[known]).with_columns(files["index"].filter(pl.Series(known))))
     todo = np.flatnonzero((places == NOWHERE) & listed_well).tolist()
     blocks.append(_look(files, todo, keys, settings, detector, parts, progress))
-    frame = pl.concat([DETECTIONS.frame(block) for block in blocks]).sort("index")
-    store.write(DETECTIONS, key, frame)
-    remove_tree(parts)
-    return frame
+    return pl.concat([DETECTIONS.frame(block) for block in blocks]).sort("index")
 
 
 def crops_of(files: pl.DataFrame, found: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -196,6 +281,8 @@ def _found(read: Reader, uri: str, max_pixels: int, detector: Detector) -> dict[
         "boxes": [list(detection.box) for detection in found],
         "labels": [detection.label for detection in found],
         "confidences": [detection.confidence for detection in found],
+        "img_w": image.pixels.shape[1],
+        "img_h": image.pixels.shape[0],
     }
 
 
@@ -207,6 +294,13 @@ def _write_part(rows: list[dict[str, Any]], parts: Path) -> pl.DataFrame:
     write_parquet(frame.to_arrow().cast(DETECTIONS.arrow), temporary)
     temporary.rename(path)
     return frame
+
+
+def _even(found: pl.DataFrame) -> pl.DataFrame:
+    """What was found, without images whose lists are not of equal length: no listing can be made of them."""
+    lengths = [pl.col(name).list.len() for name in _LISTS]
+    even = (lengths[0] == lengths[1]) & (lengths[0] == lengths[2])
+    return found.with_columns(pl.when(even).then(pl.col(name)).otherwise([]).alias(name) for name in _LISTS)
 
 
 def _refused(files: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ _THREADS = "num_threads"  # how fast, never what
 # Which model it is does not count here: that is observed by itself, by the hash of its file.
 READ_SETTINGS: dict[str, tuple[str, ...]] = {
     "image_manifest": MANIFEST_SETTINGS,
+    "detections": (*MANIFEST_SETTINGS, "max_pixels", "limits.max_invalid_share"),
     "embeddings": (*_READ, "providers"),
     "img_stats": (
         *_READ,

@@ -345,6 +345,7 @@ def test_every_check_has_its_defect_above():
     tried |= {"embeddings.share_of_unreadable", "img_stats.share_of_unreadable"}  # broken files
     tried |= {"image_manifest.has_rows", "galleries.pages_exist"}  # an empty folder, a missing page
     tried |= {f"captions.{check}" for check in CHECKS["captions"]}  # in test_captions.py
+    tried |= {f"detections.{check}" for check in CHECKS["detections"]}  # in test_detections.py
     assert tried == {f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks}
 
 

@@ -61,7 +61,7 @@ def check(data: bytes, min_side: int = 0) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=max(60, settings().max_examples))
 def test_mutated_files_give_an_image_or_an_image_error(kind: str, data: st.DataObject) -> None:
     found = bytearray(sample(kind))
     places = st.integers(0, len(found) - 1)

@@ -56,6 +56,7 @@ GOOD_VOC = """<?xml version="1.0" encoding="UTF-8"?><annotation><filename>a.jpg<
 <object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>20</ymax></bndbox></object></annotation>"""
 GOOD_YAML = "path: .\ntrain: images\nval: [list.txt]\nnames: {0: cat, 1: dog}\nkpt_shape: [2, 3]\ntask: pose\n"
 DOCUMENTED = (ValueError, FileNotFoundError, NotImplementedError)
+MANY = settings(max_examples=max(150, settings().max_examples), deadline=2000)
 
 
 def check(read: Callable[[], LabelSet]) -> None:
@@ -94,7 +95,7 @@ def mutated(data: st.DataObject, good: bytes) -> bytes:
 
 
 @given(given=COCO)
-@settings(max_examples=150, deadline=2000)
+@MANY
 def test_any_dictionary(given: Any) -> None:
     check(lambda: read_coco(given))
     for data_type in ("infer", "image"):
@@ -106,19 +107,19 @@ def test_any_dictionary(given: Any) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=2000)
+@MANY
 def test_mutated_coco_files(data: st.DataObject) -> None:
     in_folder(lambda folder: read_coco(folder / "a.json"), a_json=mutated(data, json.dumps(GOOD_COCO).encode()))
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=2000)
+@MANY
 def test_mutated_voc_files(data: st.DataObject) -> None:
     in_folder(read_voc, a_xml=mutated(data, GOOD_VOC.encode()))
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=2000)
+@MANY
 def test_mutated_yaml_and_lists(data: st.DataObject) -> None:
     yaml, listed = mutated(data, GOOD_YAML.encode()), mutated(data, b"./images/a.jpg\nimages/b.jpg\n")
     in_folder(
@@ -135,7 +136,7 @@ LINE = st.lists(st.floats().map(str) | st.integers(-3, 9).map(str) | st.text(max
     more=st.sampled_from(["", "kpt_shape: [2, 3]\n", "task: obb\n", "task: segment\n"]),
     size=st.sampled_from([(60, 40), None]),
 )
-@settings(max_examples=150, deadline=2000)
+@MANY
 def test_any_lines_of_labels(lines: bytes, more: str, size: tuple[int, int] | None) -> None:
     in_folder(
         lambda folder: read_yolo(folder / "data.yaml", lambda uri: size),

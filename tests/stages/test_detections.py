@@ -19,7 +19,8 @@ from fastdup_dagster.settings import Settings, settings_from
 from fastdup_dagster.sources import open_source
 from fastdup_dagster.stages.detections import crops_of, detect
 from fastdup_dagster.stages.image_manifest import list_images
-from fastdup_dagster.storage import TableStore
+from fastdup_dagster.storage import TableStore, open_store
+from tests.conftest import S3Server
 
 SETTINGS = settings_from({"num_threads": 2})
 
@@ -127,3 +128,14 @@ def test_images_in_a_bucket_are_read_ahead_each_once_whatever_the_server_does(
         assert proxy.most_in_flight > 4
         assert proxy.counts["ok"] - asked == 30
     assert found["boxes"].list.len().to_list() == [2] * 30
+
+
+def test_with_a_store_in_a_bucket_no_image_is_looked_at_twice(
+    files: pl.DataFrame, tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTDUP_SCRATCH", str(tmp_path / "scratch"))
+    store = open_store(f"s3://{s3_server.bucket()}/results")
+    first, again = Bright(), Bright()
+    before = detect(files, SETTINGS, first, store, "a/b")
+    assert detect(files, SETTINGS, again, store, "a/b").equals(before)
+    assert (first.looked, again.looked) == (3, 0)

@@ -103,9 +103,9 @@ def test_a_report_lists_all_settings_but_those_that_say_how():
         ("threshold", {"similarity", "galleries", "split_leakage"}),
         ("cc_threshold", {"components", "galleries"}),
         ("outlier_percentile", {"outliers", "galleries"}),
-        ("find_regex", {"image_manifest", "galleries"}),
+        ("find_regex", {"image_manifest", "detections", "galleries"}),
         ("blur_threshold", {"img_stats", "galleries"}),
-        ("max_pixels", {"captions", "embeddings", "img_stats", "galleries"}),
+        ("max_pixels", {"captions", "detections", "embeddings", "img_stats", "galleries"}),
         ("limits.max_leak_share", {"galleries", "split_leakage"}),
         ("model_path", {"galleries"}),  # embeddings: by the observed model
         ("num_threads", set()),

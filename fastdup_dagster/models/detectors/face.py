@@ -17,6 +17,11 @@ _CONFIDENCE, _OVERLAP, _MOST = 0.7, 0.3, 5000
 _SCORE = 14
 
 
+def face_id(path: Path) -> str:
+    """What decides which faces are found: the model's hash, and the thresholds."""
+    return f"face {path.stem}@{model_sha256(path)} {_CONFIDENCE} {_OVERLAP} {_LONGER_SIDES}"
+
+
 class FaceDetector:
     """YuNet.
 
@@ -33,7 +38,7 @@ class FaceDetector:
             raise FileNotFoundError(f"no model file at {path}")
         self._path = path
         self._net = PerThread(self._open)
-        self.id = f"face {path.stem}@{model_sha256(path)} {_CONFIDENCE} {_OVERLAP} {_LONGER_SIDES}"
+        self.id = face_id(path)
         try:
             self.detect(np.zeros((64, 64, 3), dtype=np.uint8))
         except cv2.error as error:

@@ -31,8 +31,33 @@ def open_detector(settings: Settings) -> Detector:
         return FaceDetector(_stored(_YUNET, name))
     from fastdup_dagster.models.detectors.yolo import YoloDetector
 
-    path = _stored(name, name) if name == FD.YOLOV5S_MODEL else Path(name).expanduser()
-    return YoloDetector(path, settings.providers, settings.threads)
+    return YoloDetector(_yolo_path(name), settings.providers, settings.threads)
+
+
+def detector_id(settings: Settings) -> str:
+    """The `id` of the detector that `open_detector` gives, by its files alone: no model is opened.
+
+    Raises:
+        FileNotFoundError: if its model is not there, with the command that brings it.
+        ImportError: if its extra is not installed, with the command.
+        ValueError: if a model of the store was changed.
+    """
+    name = settings.bounding_box or ""
+    if name == "ocr":
+        from fastdup_dagster.models.detectors.text import text_id
+
+        return text_id()
+    if name == "face":
+        from fastdup_dagster.models.detectors.face import face_id
+
+        return face_id(_stored(_YUNET, name))
+    from fastdup_dagster.models.detectors.yolo import yolo_id
+
+    return yolo_id(_yolo_path(name))
+
+
+def _yolo_path(name: str) -> Path:
+    return _stored(name, name) if name == FD.YOLOV5S_MODEL else Path(name).expanduser()
 
 
 def _stored(model: str, name: str) -> Path:

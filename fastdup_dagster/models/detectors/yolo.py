@@ -61,6 +61,11 @@ class Letterbox:
         return (boxes - offset) / np.array([self.across, self.down] * 2)
 
 
+def yolo_id(path: Path) -> str:
+    """What decides which objects are found: the model's hash, and the thresholds."""
+    return f"yolov5 {path.stem}@{model_sha256(path)} {_CONFIDENCE} {_OVERLAP}"
+
+
 class YoloDetector:
     """Any YOLOv5 of one input n x 3 x height x width, float32 or float16, and one output n x boxes x (5 + classes).
 
@@ -83,7 +88,7 @@ class YoloDetector:
         self._height, self._width = sides
         self._path = path
         self._names = _names(self._session)
-        self.id = f"yolov5 {path.stem}@{model_sha256(path)} {_CONFIDENCE} {_OVERLAP}"
+        self.id = yolo_id(path)
         self.detect(np.zeros((self._height, self._width, 3), dtype=np.uint8))
 
     def detect(self, pixels: NDArray[np.uint8]) -> list[Detection]:

@@ -52,3 +52,14 @@ def test_without_the_extra_the_error_gives_the_command(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(ImportError, match=r"bounding_box='ocr' needs RapidOCR: pip install 'fastdup-dagster\[ocr\]'"):
         TextDetector()
+
+
+@needs_rapidocr
+def test_faint_letters_that_are_large_in_a_small_image_are_read(reader: TextDetector) -> None:
+    page = np.random.default_rng(0).normal(150, 3, (100, 300, 3)).clip(0, 255).astype(np.uint8)
+    assert reader.detect(page) == []
+    cv2.putText(page, "harbour", (40, 65), cv2.FONT_HERSHEY_DUPLEX, 1.4, (132, 132, 132), 2)
+    (found,) = reader.detect(page)
+    assert found.label == "harbour"
+    x, y, width, height = found.box
+    assert 30 < x < 50 and 20 < y < 45 and 150 < width < 260 and 25 < height < 60
