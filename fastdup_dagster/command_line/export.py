@@ -14,7 +14,6 @@ from rich.table import Table
 
 from fastdup_dagster.annotations import read_annotations
 from fastdup_dagster.cleaning import REASONS, dropped
-from fastdup_dagster.command_line.analyse import read_split
 from fastdup_dagster.datasets import DatasetEntry, load_dataset, partition_key
 from fastdup_dagster.label_files import Finished, WrittenImage, write_coco, written_images
 from fastdup_dagster.label_tables import Header
@@ -23,6 +22,7 @@ from fastdup_dagster.schemas import IMAGE_MANIFEST
 from fastdup_dagster.sources.locations import is_remote, joined
 from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.sources.paths import local_path
+from fastdup_dagster.stages.dataset_report import read_split
 from fastdup_dagster.stages.summary import SplitTables, invalid_instances
 from fastdup_dagster.storage import open_store, write_atomically
 from fastdup_dagster.work_dir import WorkDir
