@@ -16,9 +16,12 @@ from faulty_proxy import faulty_proxy
 import fastdup_dagster as fastdup
 from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.images import read_bytes
+from fastdup_dagster.models.captioning import load_captioner
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import find_splits, images_outside, open_source, path_of
+from fastdup_dagster.stages.captions import stage_captions
+from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.stages.split_listing import list_split
 from fastdup_dagster.storage import TableStore, table_digest
 
@@ -186,3 +189,23 @@ def test_annotations_in_a_bucket_say_labels_and_splits(s3_server: Any) -> None:
     ]
     by_column = listed("y", splits={"x": "a", "y": "b"}, split_column="subset")
     assert by_column.rows() == [("test/2.jpg", "dog", None), ("test/gone.jpg", "dog", "MISSING_FILE")]
+
+
+def test_captions_of_archives_and_a_video_in_a_bucket_are_those_of_the_folder(
+    bucket: str, local: Path, s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(num_threads=2)
+    captioner = load_captioner("tags", threads=2)
+
+    def captions(source: str, store: TableStore) -> list[str]:
+        manifest = list_images(open_source(source), settings).frame
+        with stage_captions(manifest, settings, captioner, 8, store, "run/all") as done:
+            return done.staged.scan().collect()["caption"].to_list()
+
+    with faulty_proxy(s3_server.url, share=0.0) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        there = captions(f"s3://{bucket}/my set", TableStore(tmp_path / "there"))
+        asked = {name: proxy.paths[f"/{bucket}/my%20set/{name}"] for name in NAMES}
+    assert there == captions(str(local), TableStore(tmp_path / "here"))
+    assert len(there) == COUNT * len(NAMES)
+    assert all(0 < asked[name] < COUNT for name in NAMES[:3]), asked
