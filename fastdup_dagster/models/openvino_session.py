@@ -24,6 +24,7 @@ from fastdup_dagster.models.openvino_stem import with_plain_stem
 PROVIDER = "OpenVINO"
 _MISSING = "provider 'openvino' needs OpenVINO: pip install 'fastdup-dagster[openvino]'"
 _TOOLS = "openvino.tools.ovc"
+_IMPORTING = threading.Lock()
 # Letters of what OpenVINO complains of, which may be pages.
 _LONGEST = 300
 # ONNX Runtime's words for the types of tensors.
@@ -37,16 +38,18 @@ def openvino() -> ModuleType:
     Raises:
         ImportError: if it is not installed, with the command.
     """
-    if (found := sys.modules.get("openvino")) is not None:
-        return found
-    # The package goes on without them if they cannot be imported, and a name that is None cannot.
-    sys.modules[_TOOLS] = None  # type: ignore[assignment]
-    try:
-        return importlib.import_module("openvino")
-    except ImportError as error:
-        raise ImportError(_MISSING) from error
-    finally:
-        sys.modules.pop(_TOOLS, None)
+    with _IMPORTING:
+        left_out = sys.modules.get("openvino") is None
+        if left_out:
+            # The package goes on without them if they cannot be imported, and a name that is None cannot.
+            sys.modules[_TOOLS] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("openvino")
+        except ImportError as error:
+            raise ImportError(_MISSING) from error
+        finally:
+            if left_out:
+                del sys.modules[_TOOLS]
 
 
 @dataclass(frozen=True, slots=True)
