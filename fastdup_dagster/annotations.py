@@ -48,7 +48,8 @@ class Annotations:
             names an image without a box; None instead of a list for whole images.
         notes: sentences for people: what was left out.
         errors: why a row's box is none, where the reader knows; empty if it never does.
-        base: folder that the file names start at if nobody says where the images are; None for the current one.
+        base: folder, or prefix in an object store, that the file names start at if nobody says where the images are;
+            None for the current folder.
         header: of COCO, YOLO and VOC: what it takes to write them back (`label_tables.Header`).
     """
 
@@ -57,7 +58,7 @@ class Annotations:
     boxes: list[tuple[float, ...] | None] | None
     notes: list[str]
     errors: list[str | None] = field(default_factory=list)
-    base: Path | None = None
+    base: str | Path | None = None
     header: dict[str, Any] | None = None
 
     def __len__(self) -> int:

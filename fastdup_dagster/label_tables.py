@@ -27,9 +27,10 @@ from fastdup_dagster.constants import (
     ROTATED_BBOX_COLUMNS,
 )
 from fastdup_dagster.sources.coco import read_coco
+from fastdup_dagster.sources.label_files import place_of, suffix
 from fastdup_dagster.sources.labels import LabelledBox, LabelSet, clean
 from fastdup_dagster.sources.voc import read_voc
-from fastdup_dagster.sources.yolo import is_yolo, read_yolo
+from fastdup_dagster.sources.yolo import YAML_SUFFIXES, read_yolo
 
 # What the results say of every instance: a user's columns of these names come from earlier results.
 RESERVED = ("index", "error_code", "is_valid", "is_annotated")
@@ -92,14 +93,19 @@ def read_labels(given: Any) -> LabelSet | None:
         return read_coco(given)
     if not isinstance(given, str | Path) or not str(given):
         return None
-    path = Path(given).expanduser()
-    if is_yolo(path):
+    path = place_of(given)
+    kind = suffix(path)
+    if kind in YAML_SUFFIXES and isinstance(path, str):
+        raise NotImplementedError(
+            f"annotations={path!r}: YOLO data sets in a bucket are not supported; COCO, Pascal VOC and csv are"
+        )
+    if kind in YAML_SUFFIXES:
         return read_yolo(path, _size_of)
-    if path.suffix.lower() == ".json":
+    if kind == ".json":
         return read_coco(path)
-    if path.suffix.lower() == ".xml":
+    if kind == ".xml":
         raise ValueError(f"annotations={str(given)!r}: give the folder of the XML files")
-    return read_voc(path) if path.is_dir() else None
+    return read_voc(path) if (not kind if isinstance(path, str) else path.is_dir()) else None
 
 
 def _size_of(uri: str) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastdup_dagster.sources.label_files import parent_of, place_of, read_file
 from fastdup_dagster.sources.labels import NO_BOX, Box, LabelledBox, LabelledImage, LabelSet, clean, extent, number
 
 _LISTS = ("images", "annotations", "categories")
@@ -24,16 +25,17 @@ def read_coco(given: str | Path | Mapping[str, Any]) -> LabelSet:
     An annotation whose box cannot be used, or whose image is not listed, is a box with a reason.
 
     Args:
-        given: path of a JSON file, whose folder is the base of file names; or a dictionary, whose base is the current
-            folder.
+        given: path of a JSON file, whose folder is the base of file names, or its place in an object store; or a
+            dictionary, whose base is the current folder.
 
     Raises:
         FileNotFoundError: if the file is not there.
+        RemoteError: if it cannot be read from an object store.
         ValueError: naming file and place, if it is not COCO: broken JSON, no list of images, an image without `id` or
             `file_name`, two images of one id or one name.
     """
     name = "a COCO dictionary" if isinstance(given, Mapping) else str(given)
-    data = _plain(given) if isinstance(given, Mapping) else _load(Path(given))
+    data = _plain(given) if isinstance(given, Mapping) else _load(place_of(given))
     if not isinstance(data, dict) or not isinstance(data.get("images"), list):
         raise ValueError(f"{name}: not COCO: expected an object with lists images, annotations and categories")
     for key in _LISTS:
@@ -42,17 +44,22 @@ def read_coco(given: str | Path | Mapping[str, Any]) -> LabelSet:
     categories = _categories(name, data.get("categories", []))
     header = {key: value for key, value in data.items() if key not in _LISTS}
     header["categories"] = data.get("categories", [])
-    base = Path.cwd() if isinstance(given, Mapping) else Path(given).absolute().parent
+    base = Path.cwd() if isinstance(given, Mapping) else _folder(place_of(given))
     found = LabelSet(name, base, images, [], header)
     _add_boxes(found, data.get("annotations", []), places, categories)
     return found
 
 
-def _load(path: Path) -> Any:
-    if not path.is_file():
+def _folder(place: str | Path) -> str | Path:
+    return parent_of(place) or place if isinstance(place, str) else place.absolute().parent
+
+
+def _load(path: str | Path) -> Any:
+    if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError(f"annotations={str(path)!r}: no such file")
+    data = read_file(path)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, a heap of brackets

@@ -54,7 +54,8 @@ class LabelSet:
 
     Attributes:
         name: what a person calls them: a path, as a rule.
-        base: folder that relative file names start at, unless the caller says where the images are.
+        base: folder, or prefix in an object store, that relative file names start at, unless the caller says where the
+            images are.
         images: in order.
         boxes: in order.
         header: what belongs to no image and to no box: `categories` (each `id` and `name`), and what else there is.
@@ -62,7 +63,7 @@ class LabelSet:
     """
 
     name: str
-    base: Path
+    base: str | Path
     images: list[LabelledImage]
     boxes: list[LabelledBox]
     header: dict[str, Any] = field(default_factory=dict)

@@ -27,7 +27,7 @@ class NamedSource:
         inputs: the files, folders and prefixes that the source lists, absolute: names may be relative to any of these
             folders, and a file that is named here, or in `more`, is input whoever wrote it.
         work_dir: folder of results, which are no input even if it lies inside a listed folder.
-        also: further folders that relative names may start at.
+        also: further folders and prefixes that relative names may start at.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class NamedSource:
         more: Sequence[str] = (),
         inputs: Sequence[str | Path] = (),
         work_dir: Path | None = None,
-        also: Sequence[Path] = (),
+        also: Sequence[str | Path] = (),
     ) -> None:
         self._source = source
         self._more = more

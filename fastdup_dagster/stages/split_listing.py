@@ -106,8 +106,8 @@ def _inside(place: str | Path, base: str | Path, annotations: Annotations) -> li
     return [row for row, is_inside in enumerate(inside) if is_inside]
 
 
-def _also(annotations: Annotations) -> list[Path]:
-    """The folder that the annotations' own names start at, if their format says one."""
+def _also(annotations: Annotations) -> list[str | Path]:
+    """The folder or prefix that the annotations' own names start at, if their format says one."""
     return [] if annotations.base is None else [annotations.base]
 
 
