@@ -17,7 +17,7 @@ from dagster_dask import dask_executor as of_library
 from dagster_dask.executor import DaskExecutor
 
 
-class PartitionedDaskExecutor(DaskExecutor):  # type: ignore[misc]
+class PartitionedDaskExecutor(DaskExecutor):
     """Sends runs to Dask without the record of their partition."""
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: Any) -> Iterator[Any]:
@@ -29,13 +29,14 @@ class PartitionedDaskExecutor(DaskExecutor):  # type: ignore[misc]
 
 
 def _made(context: dg.InitExecutorContext) -> PartitionedDaskExecutor:
-    [(cluster, options)] = context.executor_config["cluster"].items()
-    return PartitionedDaskExecutor(cluster, options)
+    cluster: Any = context.executor_config["cluster"]
+    [(kind, options)] = cluster.items()
+    return PartitionedDaskExecutor(kind, options)  # type: ignore[no-untyped-call]
 
 
 dask_executor = dg.ExecutorDefinition(
     name="dask",
-    config_schema=of_library.config_schema,
+    config_schema=of_library.config_schema,  # type: ignore[arg-type]
     requirements=dg.multiple_process_executor_requirements(),
     executor_creation_fn=_made,
 )
