@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fastdup_dagster.resources.great_expectations import imported
 from fastdup_dagster.schemas import ADVANCED_STATISTICS, ERROR_CODES
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.outliers import outlier_edges
@@ -83,9 +84,7 @@ _SHARE_ROUNDING = 1e-9  # 1 - 0.41 is a little over 59 of 100
 
 
 def _gx() -> Any:
-    import great_expectations.expectations as gxe
-
-    return gxe
+    return imported().expectations
 
 
 def _about(check: str, limit: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fastdup_dagster.datasets import (
     parse_key,
 )
 from fastdup_dagster.resources.datasets import DatasetsResource
-from fastdup_dagster.uploads.memory import Finished
+from fastdup_dagster.uploads.memory import Finished, Memory
 from fastdup_dagster.uploads.watch import Budget, Look, State
 
 RUNNING = "FASTDUP_SENSORS"
@@ -84,7 +84,7 @@ def upload_sensors() -> list[dg.SensorDefinition]:
         state = State.from_text(context.cursor)
         look = Look(state, Budget())
         look.at(_known(context, datasets))
-        return _result(context, datasets, look.finished, look.problems, state.to_text())
+        return _result(context, datasets, look.finished, look.problems, state)
 
     @dg.sensor(
         name="upload_notifications",
@@ -102,7 +102,7 @@ def upload_sensors() -> list[dg.SensorDefinition]:
             return dg.SkipReason(f"no queue: set {QUEUE} to the URL of one")
         inbox = Inbox.from_text(context.cursor)
         finished, problems = look_at(Queue(url), inbox, _known(context, datasets), _RECEIVES, Budget().launches)
-        return _result(context, datasets, finished, problems, inbox.to_text())
+        return _result(context, datasets, finished, problems, inbox)
 
     return [new_uploads, upload_notifications]
 
@@ -124,21 +124,38 @@ def _result(
     datasets: DatasetsResource,
     finished: Sequence[Finished],
     problems: Sequence[str],
-    cursor: str,
+    memory: Memory,
 ) -> dg.SensorResult:
     """Registers what is new, and launches all of it."""
     for problem in problems:
         context.log.warning(problem)
-    for upload in finished:
-        if upload.place is not None:
-            add_split(*parse_key(upload.partition), upload.place, Path(datasets.path) if datasets.path else None)
-    keys = [upload.partition for upload in finished]
+    launched, refused = _registered(finished, Path(datasets.path) if datasets.path else None, memory)
+    for reason in refused:
+        context.log.warning(reason)
+    keys = [upload.partition for upload in launched]
     for key in keys:
         observe_listing(context.instance, key, datasets)
     names = list(dict.fromkeys(parse_key(key)[0] for key in keys))
+    nothing = "; ".join(refused) or "no finished upload since the last look"
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=upload.run_key, partition_key=upload.partition) for upload in finished],
+        run_requests=[dg.RunRequest(run_key=upload.run_key, partition_key=upload.partition) for upload in launched],
         dynamic_partitions_requests=[SPLITS.build_add_request(keys), DATASETS.build_add_request(names)] if keys else [],
-        skip_reason=None if keys else dg.SkipReason("no finished upload since the last look"),
-        cursor=cursor,
+        skip_reason=None if keys else dg.SkipReason(nothing),
+        cursor=memory.to_text(),
     )
+
+
+def _registered(
+    finished: Sequence[Finished], path: Path | None, memory: Memory
+) -> tuple[Sequence[Finished], Sequence[str]]:
+    """Writes new splits into datasets.yaml. Those that cannot be written wait for a later look, with the reason."""
+    launched, refused = [], []
+    for upload in finished:
+        try:
+            if upload.place is not None:
+                add_split(*parse_key(upload.partition), upload.place, path)
+            launched.append(upload)
+        except DatasetsError as error:
+            memory.take_back(upload)
+            refused.append(f"{upload.partition} is new and not launched: {error}")
+    return launched, refused

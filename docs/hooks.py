@@ -1,4 +1,8 @@
-"""What pages take from the code: a line `<!-- generated: NAME -->` becomes Markdown made by the function NAME here."""
+"""What pages take from the code.
+
+A line `<!-- generated: NAME -->` becomes Markdown made by the function NAME here, a line `<!-- file: PATH -->` the file
+of that path below docs/, as a block of code: what a page shows is what the tests have read.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +23,16 @@ from fastdup_dagster.cleaning import REASONS
 from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
+from fastdup_dagster.resources.executors import EXECUTORS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
 from fastdup_dagster.settings import CaptionSettings, Limits, Settings
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
-_EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+_FILE = re.compile(r"^<!-- file: (\S+) -->$", re.MULTILINE)
+_DOCS = Path(__file__).resolve().parent
+_EXAMPLES = _DOCS.parent / "examples"
+_LANGUAGES = {".yaml": "yaml", "": "dockerfile"}
 _KEPT_BESIDE = {
     "annotations": "Only the Python API keeps it, with the user's own columns after these.\n",
     "detections": "Only where a detector is asked for: it looks at no image twice.\n",
@@ -36,6 +44,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     Raises:
         KeyError: naming a part that no function here makes.
+        OSError: naming a file that is not there.
     """
 
     def made(mark: re.Match[str]) -> str:
@@ -43,7 +52,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             raise KeyError(f"{page.file.src_uri}: nothing makes {mark[1]!r}; there are {', '.join(PARTS)}")
         return "\n".join(PARTS[mark[1]]())
 
-    return _MARK.sub(made, markdown)
+    def shown(mark: re.Match[str]) -> str:
+        path = _DOCS / mark[1]
+        return f"```{_LANGUAGES[path.suffix]}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
+
+    return _FILE.sub(shown, _MARK.sub(made, markdown))
 
 
 def tables() -> Iterator[str]:
@@ -208,6 +221,15 @@ def jobs() -> Iterator[str]:
     yield from _table(("job", "what it does"), ((f"`{job.name}`", job.description) for job in found))
 
 
+def executors() -> Iterator[str]:
+    """What FASTDUP_EXECUTOR may name."""
+    rows = (
+        (f"`{name}`", executor.runs, f"`pip install '{executor.install}'`" if executor.install else "nothing more")
+        for name, executor in EXECUTORS.items()
+    )
+    yield from _table(("`FASTDUP_EXECUTOR`", "each step runs", "what it needs"), rows)
+
+
 def examples() -> Iterator[str]:
     """Every script of `examples/`, with what its docstring says."""
     for path in sorted(_EXAMPLES.glob("*.py")):
@@ -230,6 +252,6 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
         tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
-        command_line, named_models, entry, assets, jobs, examples, drop_reasons
+        command_line, named_models, entry, assets, jobs, executors, examples, drop_reasons
     )
 }  # fmt: skip

@@ -243,7 +243,7 @@ def register(name: str, entry: DatasetEntry, path: Path | None = None) -> None:
     """Writes one entry, keeping all others, comments included; safe against another process that does the same.
 
     Raises:
-        DatasetsError: if the name cannot be one, or the file as it stands cannot be read.
+        DatasetsError: if the name cannot be one, or the file as it stands cannot be read, or not be written.
     """
     path = path or datasets_path()
     check_name("data set", name)
@@ -263,7 +263,7 @@ def add_split(name: str, split: str, place: str, path: Path | None = None) -> No
         path: of the file.
 
     Raises:
-        DatasetsError: if the name cannot be one, or the data set is not there.
+        DatasetsError: if the name cannot be one, or the data set is not there, or the file cannot be written.
     """
     path = path or datasets_path()
     check_name("split", split)
@@ -277,14 +277,32 @@ def add_split(name: str, split: str, place: str, path: Path | None = None) -> No
 def _write(path: Path, document: CommentedMap) -> None:
     buffer = io.StringIO()
     _yaml().dump(document, buffer)
-    write_atomically(path, buffer.getvalue().encode("utf-8"))
+    with _told(path):
+        write_atomically(path, buffer.getvalue().encode("utf-8"))
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Says of which file it is that something cannot be written, and what to do: a mounted ConfigMap is read-only."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetsError(
+            f"{path} cannot be written ({error.strerror or error}): put it on a writable volume, or name another file "
+            "in FASTDUP_DATASETS"
+        ) from error
 
 
 def _yaml() -> YAML:

@@ -35,6 +35,7 @@ from fastdup_dagster.assets.policies import with_policies  # noqa: E402
 from fastdup_dagster.datasets import dataset_names  # noqa: E402
 from fastdup_dagster.resources.captioner import CaptionerResource  # noqa: E402
 from fastdup_dagster.resources.datasets import DatasetsResource  # noqa: E402
+from fastdup_dagster.resources.executors import chosen_executor  # noqa: E402
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource  # noqa: E402
 from fastdup_dagster.resources.io_manager import ParquetIOManager  # noqa: E402
 from fastdup_dagster.resources.model import ModelResource  # noqa: E402
@@ -66,7 +67,7 @@ def build_definitions(
     loggers: dict[str, dg.LoggerDefinition] | None = None,
     automatic: bool | None = None,
 ) -> dg.Definitions:
-    """The same graph with the resources of one's choice.
+    """The same graph with the resources of one's choice, and the executor that FASTDUP_EXECUTOR names.
 
     Args:
         datasets: which datasets.yaml, and what overrides its settings in this process.
@@ -102,7 +103,7 @@ def build_definitions(
         sensors=[rerun_sensor(_is_automatic() if automatic is None else automatic), *sensors.upload_sensors()],
         schedules=[schedules.nightly(refresh)],
         resources=resources,
-        executor=dg.in_process_executor,
+        executor=chosen_executor(),
         loggers=loggers or {},
     )
 

@@ -20,11 +20,18 @@ MAX_BAD_ROWS = 20
 Observed = str | int | float | bool | None
 
 
-@functools.cache
-def _context() -> Any:
-    """The process's one context. The import costs seconds and hundreds of MB, so it waits for the first check."""
+def imported() -> Any:
+    """The package. To import it costs seconds and hundreds of MB, so it waits for the first check."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # no telemetry: must be set before the import
     import great_expectations as gx
+
+    return gx
+
+
+@functools.cache
+def _context() -> Any:
+    """The process's one context."""
+    gx = imported()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
@@ -48,8 +55,7 @@ class GreatExpectationsResource(dg.ConfigurableResource):  # type: ignore[type-a
         Returns:
             One outcome per check, in order of the suite. An expectation that raised counts as failed.
         """
-        import great_expectations as gx
-
+        gx = imported()
         table = frame.select(_columns(suite) or frame.columns[:1]).to_pandas()
         source = _context().data_sources.add_or_update_pandas(asset)
         whole = source.add_dataframe_asset(asset).add_batch_definition_whole_dataframe("all")

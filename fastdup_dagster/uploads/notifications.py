@@ -88,6 +88,10 @@ class Inbox(Memory):
             finished.append(self.launch_of(partition, place))
         return finished
 
+    def take_back(self, upload: Finished) -> None:
+        """Has an upload be due again."""
+        self.due[upload.partition] = 0.0, upload.place
+
 
 def events_of(body: str) -> Iterator[Event]:
     """The events of a message: of S3 itself, the same by way of SNS, or of EventBridge.

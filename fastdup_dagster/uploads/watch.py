@@ -50,6 +50,10 @@ class State(Memory):
     listing: dict[str, Any] | None = None
     turn: str = ""
 
+    def take_back(self, upload: Finished) -> None:
+        """Forgets that an upload was launched, so that a later look finds it again."""
+        self.launched.pop(upload.partition, None)
+
 
 @dataclass(frozen=True)
 class _Split:

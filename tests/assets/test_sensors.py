@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,23 @@ def test_without_a_queue_the_sensor_of_notifications_says_what_is_missing(home: 
     with dg.DagsterInstance.ephemeral() as instance:
         result = tick("upload_notifications", instance)
     assert "FASTDUP_UPLOADS_QUEUE" in result.skip_message
+
+
+def test_a_new_split_that_cannot_be_written_down_waits_and_does_not_hold_up_the_others(root: Path, monkeypatch) -> None:
+    def read_only(path: Path, data: bytes) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    (root / "val").mkdir()
+    (root / "val" / "_SUCCESS").touch()
+    with dg.DagsterInstance.ephemeral() as instance:
+        with monkeypatch.context() as patch:
+            patch.setattr("fastdup_dagster.datasets.write_atomically", read_only)  # as a mounted ConfigMap is
+            first = tick("new_uploads", instance)
+            assert [request.partition_key for request in first.run_requests] == ["pets/train"]
+            second = tick("new_uploads", instance, first.cursor)
+            assert "pets/val is new and not launched" in second.skip_reason.skip_message
+            assert "datasets.yaml cannot be written (Read-only file system): put it on a writable volume" in (
+                second.skip_reason.skip_message
+            )
+        third = tick("new_uploads", instance, second.cursor)
+        assert [request.partition_key for request in third.run_requests] == ["pets/val"]

@@ -87,6 +87,16 @@ def test_what_is_over_the_number_of_launches_stays_due() -> None:
     assert [len(inbox.launch(0, 2)) for _ in range(4)] == [2, 2, 1, 0]
 
 
+def test_a_launch_that_is_taken_back_is_due_again_as_another_one() -> None:
+    inbox = Inbox()
+    inbox.take([message(1, "ro+ot/new/_SUCCESS")], {"pets": entry()}, 0)
+    [first] = inbox.launch(0, 10)
+    inbox.take_back(first)
+    [second] = Inbox.from_text(inbox.to_text()).launch(0, 10)
+    assert (second.partition, second.place) == (first.partition, first.place) == ("pets/new", "new")
+    assert second.run_key != first.run_key
+
+
 def test_what_is_no_notification_is_named_and_taken_from_the_queue() -> None:
     inbox = Inbox()
     problems = inbox.take(
