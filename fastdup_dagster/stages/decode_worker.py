@@ -58,15 +58,16 @@ class Task:
     file_size: int | None = None
 
 
-def chunked(tasks: list[Task], most_bytes: int | None = None) -> Iterator[list[Task]]:
-    """Chunks of about `CHUNK` tasks; crops of one image are never parted, so that it is decoded once.
+def chunked(tasks: list[Task], most_bytes: int | None = None, most: int = CHUNK) -> Iterator[list[Task]]:
+    """Chunks of about `most` tasks; crops of one image are never parted, so that it is decoded once.
 
     Args:
         tasks: all of a pass.
         most_bytes: a chunk ends, too, where its files come to so much.
+        most: tasks of a chunk.
     """
     if most_bytes is None and not any(task.box for task in tasks):
-        yield from (tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK))
+        yield from (tasks[start : start + most] for start in range(0, len(tasks), most))
         return
     by_image: dict[str, list[Task]] = {}
     for task in tasks:
@@ -76,14 +77,14 @@ def chunked(tasks: list[Task], most_bytes: int | None = None) -> Iterator[list[T
     for crops in by_image.values():
         chunk += crops
         size += crops[0].file_size or 0
-        if len(chunk) >= CHUNK or (most_bytes is not None and size >= most_bytes):
+        if len(chunk) >= most or (most_bytes is not None and size >= most_bytes):
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def reading_runs(tasks: list[Task], most_bytes: int | None = None) -> Iterator[Iterator[list[Task]]]:
+def reading_runs(tasks: list[Task], most_bytes: int | None = None, most: int = CHUNK) -> Iterator[Iterator[list[Task]]]:
     """Chunks in runs: those of one run must be worked on one after another, different runs may go side by side.
 
     A run is one chunk, but for a video, whose frames are decoded from front to back by one worker at a time. Members of
@@ -92,15 +93,16 @@ def reading_runs(tasks: list[Task], most_bytes: int | None = None) -> Iterator[I
     Args:
         tasks: all of a pass.
         most_bytes: a chunk of whole files ends, too, where they come to so much.
+        most: tasks of a chunk.
     """
     parts: dict[str, list[tuple[Part, Task]]] = {}
     for task in tasks:
         if (part := part_of(task.uri)) is not None:
             parts.setdefault(part.container, []).append((part, task))
     others = tasks if not parts else [task for task in tasks if part_of(task.uri) is None]
-    yield from (iter([chunk]) for chunk in chunked(others, most_bytes))
+    yield from (iter([chunk]) for chunk in chunked(others, most_bytes, most))
     for inside in parts.values():
-        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)])
+        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)], most=most)
         if inside[0][0].kind == "video":
             yield ordered
         else:
@@ -126,6 +128,11 @@ class ChunkRows:
     copies: dict[str, dict[int, int]]
     inferred: int = 0
     nonfinite: int = 0
+
+    @property
+    def computed(self) -> int:
+        """Tasks of which a row was computed."""
+        return len(set().union(*self.rows.values()))
 
     @classmethod
     def of(cls, size: int, tables: Collection[str]) -> ChunkRows:

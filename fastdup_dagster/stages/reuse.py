@@ -75,6 +75,11 @@ class ReusableRows:
         self._files.append(path)
         return len(self._files) - 1
 
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files, by number."""
+        return self._files
+
     def path(self, number: int) -> Path:
         """The file of a number."""
         return self._files[number]
