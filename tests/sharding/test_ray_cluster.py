@@ -1,0 +1,53 @@
+"""What may be said about a cluster, and that Ray is imported for those who ask for it only."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fastdup_dagster.sharding import ray_cluster
+from fastdup_dagster.sharding.ray_cluster import RayOptions, cluster
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers=0"),
+        ({"cpus": 0}, "cpus=0"),
+        ({"gpus": -0.5}, "gpus=-0.5"),
+        ({"shard_size": 0}, "shard_size=0"),
+        ({"address": "ray://head:10001"}, "Ray Client is not supported"),
+        ({"environment": ("AWS_SECRET_ACCESS_KEY",)}, "AWS_SECRET_ACCESS_KEY is not handed to workers"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RayOptions(**options)  # type: ignore[arg-type]
+
+
+def test_only_variables_that_are_set_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTDUP_MODELS", "/models")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    assert RayOptions(environment=("FASTDUP_MODELS", "AWS_REGION")).handed_on() == {"FASTDUP_MODELS": "/models"}
+
+
+def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in (*ray_cluster._ALWAYS, *ray_cluster._OF_OUR_OWN, "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "token")  # so that the test leaves none behind
+    with (
+        pytest.raises(ModuleNotFoundError, match=r"pip install 'fastdup_dagster\[ray\]'"),
+        cluster(RayOptions()),
+    ):
+        pass
+
+
+def test_nobody_imports_ray_unasked() -> None:
+    script = (
+        "import sys; from fastdup_dagster.resources.embedding_backend import EmbeddingBackendResource as R;"
+        "import fastdup_dagster.definitions; R().choose(); R(kind='ray').choose();"
+        "sys.exit('ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
