@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -29,7 +30,9 @@ from fastdup_dagster.stages.embedding_backend import Counts, Work
 from fastdup_dagster.stages.table_plan import TablePlan, part_name
 from fastdup_dagster.storage import remove_tree
 
+_LOG = logging.getLogger(__name__)
 _PATIENCE = 120.0  # seconds for the machines to answer
+_ROOM_PATIENCE = 60.0  # seconds until it is said that no worker has begun
 
 
 class RayBackend:
@@ -92,8 +95,13 @@ class RayBackend:
         order = _order(folder, work, self.options.cpus)
         write_tasks(order.tasks, shards, keys)
         counts, done = Counts(), 0
-        with contextlib.closing(self._outcomes(ray, order, [shard.name for shard in shards], workers)) as outcomes:
+        names = [shard.name for shard in shards]
+        with (
+            _said_if_none_begins(folder) as waiting,
+            contextlib.closing(self._outcomes(ray, order, names, workers)) as outcomes,
+        ):
             for outcome in outcomes:
+                waiting.cancel()
                 if outcome["error"]:
                     raise error_of(outcome["error"], outcome["host"])
                 shard = shards[outcome["number"]]
@@ -127,10 +135,31 @@ class RayBackend:
 
 
 @contextlib.contextmanager
+def _said_if_none_begins(folder: Path) -> Iterator[threading.Timer]:
+    """Ray waits for room without end, and in silence: a cluster may grow, or others may leave it."""
+
+    def say() -> None:
+        if not any(folder.glob("*.attempt")):
+            _LOG.warning("no worker of the Ray cluster has begun yet: its CPUs may be taken; the pass waits for room")
+
+    timer = threading.Timer(_ROOM_PATIENCE, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
 def _quiet(ray: Any) -> Iterator[None]:
     """Ray Data without bars and lines of its own, and without its limit for how long a shard may take."""
     logger, context = logging.getLogger("ray.data"), ray.data.DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "execution_no_progress_timeout_s": -1}
+    wanted = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "execution_no_progress_timeout_s": -1,
+    }
     before, level = {name: getattr(context, name) for name in wanted}, logger.level
     for name, value in wanted.items():
         setattr(context, name, value)
@@ -179,7 +208,8 @@ def _enter(plan: TablePlan, shard: Shard, table: str) -> None:
         return
     path = plan.parts / part_name(shard.name)
     try:
-        keys = pq.read_table(path, columns=["source_key"])["source_key"].to_pylist()
+        with pq.ParquetFile(path) as file:
+            keys = file.read(["source_key"])["source_key"].to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise RuntimeError(f"the part {path}, which a worker has written, cannot be read here: {error}") from error
     if keys != [plan.keys[position] for position in positions]:

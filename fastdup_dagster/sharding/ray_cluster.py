@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MISSING = "the backend 'ray' needs Ray Data: pip install 'fastdup_dagster[ray]'"
+_PATIENCE = 10.0
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024  # nothing but counts goes through it; Ray takes no less
 _SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
 # What Ray would tell its makers, and warn of; and a cluster of one's own is for nobody else: it listens on the
@@ -80,18 +82,20 @@ def cluster(options: RayOptions) -> Iterator[tuple[Any, bool]]:
     if ray.is_initialized():  # by whoever called, who will end it as well
         yield ray, False
         return
-    shared: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    with _signal_kept(), _folder() as folder:
+    shared: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_signal_kept())
         if options.address is None:
-            own = {"num_cpus": _local_workers(options) * options.cpus + 1, "include_dashboard": False}
-            ray.init("local", object_store_memory=_OBJECT_STORE_BYTES, _temp_dir=folder, **own, **shared)
+            room = {"num_cpus": _local_workers(options) * options.cpus + 1, "object_store_memory": _OBJECT_STORE_BYTES}
+            folder = stack.enter_context(_folder())
+            stack.callback(ray.shutdown)
+            ray.init("local", include_dashboard=False, _temp_dir=folder, **room, **shared)
         else:
+            _require_answer(options.address)
             given = {"env_vars": options.handed_on()}
+            stack.callback(ray.shutdown)
             ray.init(options.address, runtime_env=given if given["env_vars"] else None, **shared)
-        try:
-            yield ray, options.address is None
-        finally:
-            ray.shutdown()
+        yield ray, options.address is None
 
 
 def workers_of(ray: Any, options: RayOptions) -> int:
@@ -114,6 +118,20 @@ def machines(ray: Any, options: RayOptions) -> list[dict[str, Any]]:
     """The nodes of the cluster that have room for a worker."""
     alive = (node for node in ray.nodes() if node["Alive"])
     return [node for node in alive if node["Resources"].get("CPU", 0) >= options.cpus]
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would try for two minutes, and say little."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():  # auto
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address} ({error}): start one with `ray start --head`, "
+            "or correct FASTDUP_RAY_ADDRESS"
+        ) from error
 
 
 def _local_workers(options: RayOptions) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
@@ -42,6 +43,14 @@ def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyP
         cluster(RayOptions()),
     ):
         pass
+
+
+def test_an_address_where_nothing_answers_is_named_at_once() -> None:
+    with socket.socket() as taken:  # bound, and not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"no Ray cluster answers at {address}.*FASTDUP_RAY_ADDRESS"):
+            ray_cluster._require_answer(address)
 
 
 def test_nobody_imports_ray_unasked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -177,3 +178,16 @@ def test_a_part_of_other_rows_is_refused(mixed, tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="holds other rows than its shard"):
         mixed.run(tmp_path, Mistaken())
+
+
+def test_a_pass_that_finds_no_room_says_so(
+    mixed, local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(InThisProcess):
+        def _outcomes(self, ray: Any, order: Any, names: list[str], workers: int) -> Iterator[dict[str, Any]]:
+            time.sleep(0.3)
+            yield from super()._outcomes(ray, order, names, workers)
+
+    monkeypatch.setattr(ray_backend, "_ROOM_PATIENCE", 0.05)
+    assert mixed.run(tmp_path, Late())[0] == local
+    assert "no worker of the Ray cluster has begun yet" in caplog.text
