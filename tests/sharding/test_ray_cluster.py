@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fastdup_dagster.sharding import ray_cluster
-from fastdup_dagster.sharding.ray_cluster import RayOptions, cluster
+from fastdup_dagster.sharding.ray_cluster import RayOptions, cluster, workers_of
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,36 @@ def test_an_address_where_nothing_answers_is_named_at_once() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConnectionError, match=f"no Ray cluster answers at {address}.*FASTDUP_RAY_ADDRESS"):
             ray_cluster._require_answer(address)
+
+
+class Nodes:
+    """A cluster of machines with so many CPUs; one of them is gone."""
+
+    def __init__(self, *cpus: float) -> None:
+        self.cpus = cpus
+
+    def nodes(self) -> list[dict[str, object]]:
+        alive = [{"Alive": True, "Resources": {"CPU": count} if count else {}} for count in self.cpus]
+        return [*alive, {"Alive": False, "Resources": {"CPU": 64.0}}]
+
+
+@pytest.mark.parametrize(
+    ("options", "cpus", "workers"),
+    [
+        ({"address": "auto", "cpus": 4}, (16.0, 7.0, 2.0, 0.0), 5),  # as many as have room
+        ({"address": "auto", "cpus": 4, "workers": 8}, (16.0,), 8),  # a cluster may grow
+        ({"workers": 2}, (3.0,), 2),
+    ],
+)
+def test_workers_are_those_that_were_asked_for_or_that_have_room(
+    options: dict[str, object], cpus: tuple[float, ...], workers: int
+) -> None:
+    assert workers_of(Nodes(*cpus), RayOptions(**options)) == workers  # type: ignore[arg-type]
+
+
+def test_a_worker_that_fits_nowhere_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="no machine of the Ray cluster has 8 CPUs"):
+        workers_of(Nodes(4.0, 4.0), RayOptions("auto", cpus=8))
 
 
 def test_nobody_imports_ray_unasked() -> None:
