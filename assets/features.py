@@ -13,6 +13,7 @@ from fastdup_dagster.assets.metadata import described, histogram, per_code, rows
 from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
 from fastdup_dagster.assets.partitions import SPLITS
 from fastdup_dagster.resources.datasets import DatasetsResource
+from fastdup_dagster.resources.embedding_backend import EmbeddingBackendResource
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.resources.model import ModelResource
 from fastdup_dagster.resources.pages import PagesResource
@@ -66,6 +67,7 @@ def features(
     datasets: DatasetsResource,
     store: StoreResource,
     model: ModelResource,
+    embedding_backend: EmbeddingBackendResource,
     gx: GreatExpectationsResource,
     pages: PagesResource,
     progress: dg.ResourceParam[Progress],
@@ -79,7 +81,15 @@ def features(
     with (
         of.lock("features", key),
         compute_features(
-            image_manifest, settings, model.load(settings), of, key, wanted, report, config.recompute
+            image_manifest,
+            settings,
+            model.load(settings),
+            of,
+            key,
+            wanted,
+            report,
+            config.recompute,
+            backend=embedding_backend.choose(),
         ) as done,
     ):
         yield from gate(

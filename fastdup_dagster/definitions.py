@@ -35,6 +35,7 @@ from fastdup_dagster.assets.policies import with_policies  # noqa: E402
 from fastdup_dagster.datasets import dataset_names  # noqa: E402
 from fastdup_dagster.resources.captioner import CaptionerResource  # noqa: E402
 from fastdup_dagster.resources.datasets import DatasetsResource  # noqa: E402
+from fastdup_dagster.resources.embedding_backend import EmbeddingBackendResource  # noqa: E402
 from fastdup_dagster.resources.executors import chosen_executor  # noqa: E402
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource  # noqa: E402
 from fastdup_dagster.resources.io_manager import ParquetIOManager  # noqa: E402
@@ -66,6 +67,7 @@ def build_definitions(
     progress: Progress | None = None,
     loggers: dict[str, dg.LoggerDefinition] | None = None,
     automatic: bool | None = None,
+    embedding_backend: EmbeddingBackendResource | None = None,
 ) -> dg.Definitions:
     """The same graph with the resources of one's choice, and the executor that FASTDUP_EXECUTOR names.
 
@@ -76,6 +78,7 @@ def build_definitions(
         automatic: whether the sensor of lineage-aware reruns is on from the start; by default what FASTDUP_AUTOMATIC
             says (1 for on), else it is on where the sensors of uploads are and launch listings. One that is off is
             turned on in the UI.
+        embedding_backend: who reads and embeds images; by default what FASTDUP_BACKEND and FASTDUP_RAY_… say.
     """
     datasets = datasets or DatasetsResource()
     store = StoreResource(datasets=datasets)
@@ -84,6 +87,7 @@ def build_definitions(
         "store": store,
         "io_manager": ParquetIOManager(store=store),
         "model": ModelResource(),
+        "embedding_backend": embedding_backend or EmbeddingBackendResource.from_environment(),
         "captioner": CaptionerResource(),
         "gx": GreatExpectationsResource(),
         "pages": PagesResource(store=store),

@@ -80,9 +80,9 @@ def test_what_cannot_be_read_becomes_rows(
     bucket: str, s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastdup_dagster.sources.remote_errors._FIRST_DELAY", 0.001)
-    from fastdup_dagster.stages import features
+    from fastdup_dagster.stages import embedding_backend
 
-    real = features.remote_reader
+    real = embedding_backend.remote_reader
     with faulty_proxy(s3_server.url, share=0.0, faults=("503",)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
 
@@ -90,13 +90,13 @@ def test_what_cannot_be_read_becomes_rows(
             proxy.share = 0.9
             return real(*given)
 
-        monkeypatch.setattr(features, "remote_reader", overloaded)
+        monkeypatch.setattr(embedding_backend, "remote_reader", overloaded)
         fd = fastdup.create(tmp_path, f"s3://{bucket}/some/set/train")
         fd.run(print_summary=False, num_threads=2)
         lost = fd.invalid_instances().query("error_code == 'READ_ERROR'")
         assert len(lost) and lost["error"].str.contains("503, 8 times").all()
         proxy.share = 0.0
-        monkeypatch.setattr(features, "remote_reader", real)
+        monkeypatch.setattr(embedding_backend, "remote_reader", real)
         fd.run(print_summary=False, num_threads=2)  # they are tried again
     assert sorted(fd.invalid_instances()["error_code"]) == ["CORRUPT_IMAGE", "ZERO_SIZE_FILE"]
 

@@ -91,7 +91,7 @@ def test_an_archive_that_is_unchanged_is_not_read_again(
 ) -> None:
     fd = fastdup.create(tmp_path, f"s3://{bucket}/my set/a.tar")
     fd.run(print_summary=False)
-    monkeypatch.setattr("fastdup_dagster.stages.features.DecodeWorker.__call__", None)
+    monkeypatch.setattr("fastdup_dagster.stages.embedding_backend.DecodeWorker.__call__", None)
     fd.run(print_summary=False)
     assert fd.num_instances() == COUNT
 

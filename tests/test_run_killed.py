@@ -25,7 +25,7 @@ VICTIM = """
     import os, signal, sys
     from fastdup_dagster import storage
     from fastdup_dagster.cli import main
-    from fastdup_dagster.stages import features, galleries
+    from fastdup_dagster.stages import embedding_backend, features, galleries, table_plan
 
     event, left = sys.argv.pop(1), int(sys.argv.pop(1))
 
@@ -41,8 +41,8 @@ VICTIM = """
         return instead
 
     storage.StagedTable.publish = watched("publish", storage.StagedTable.publish)
-    features._TablePlan.flush = watched("flush", features._TablePlan.flush)
-    features._PART_SECONDS = features._PART_SHARE = 0
+    table_plan.TablePlan.flush = watched("flush", table_plan.TablePlan.flush)
+    embedding_backend._PART_SECONDS = embedding_backend._PART_SHARE = 0
     galleries.write_page = watched("page", galleries.write_page)
     main()
 """

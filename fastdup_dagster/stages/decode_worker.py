@@ -127,6 +127,11 @@ class ChunkRows:
     inferred: int = 0
     nonfinite: int = 0
 
+    @property
+    def computed(self) -> int:
+        """Tasks of which a row was computed."""
+        return len(set().union(*self.rows.values()))
+
     @classmethod
     def of(cls, size: int, tables: Collection[str]) -> ChunkRows:
         """Nothing yet, for a chunk of `size` tasks."""

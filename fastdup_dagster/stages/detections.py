@@ -23,7 +23,7 @@ from fastdup_dagster.models.detectors import Detector, open_detector
 from fastdup_dagster.schemas import DETECTIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings, is_detector
 from fastdup_dagster.stages.decode_worker import Reader
-from fastdup_dagster.stages.features import Progress
+from fastdup_dagster.stages.embedding_backend import Progress
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.read_ahead import reader_of
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys

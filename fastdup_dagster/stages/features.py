@@ -1,16 +1,15 @@
 """The one streaming decode pass: embeddings and statistics of a partition from a single read of each image.
 
-Worker threads each read, decode, measure and embed a chunk of images; the pass writes finished rows as part
-files beside the store, so that a killed run goes on where it stopped, and assembles parts and reused rows in
-id order into tables that are ready to publish. Memory holds a few chunks a worker, never the data set.
+A backend reads, decodes, measures and embeds what is not known yet; finished rows are part files beside the
+store, so that a killed run goes on where it stopped. The pass assembles parts and reused rows in id order into
+tables that are ready to publish. Memory holds a few chunks a worker, never the data set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,22 +21,14 @@ from fastdup_dagster.memory import frugal_memory, trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.stages.chunk_pool import worked
-from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, decode_side, reading_runs
-from fastdup_dagster.stages.read_ahead import remote_reader
+from fastdup_dagster.stages.decode_worker import decode_side
+from fastdup_dagster.stages.embedding_backend import EmbeddingBackend, LocalBackend, Progress, Work
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
-
-Progress = Callable[[int, int], None]
 
 FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
 RECIPE_VERSION = "3"
-# A part is written once a second at first, and after 1 % of the time that the pass has run: a kill costs no more
-# than that, and a long pass does not leave a heap of small files. The rows bound memory.
-_PART_SECONDS = 1.0
-_PART_SHARE = 0.01
-_PART_ROWS = 2_048
 _BLOCK = 2_048
 _STAGE = "features"
 
@@ -102,6 +93,7 @@ def compute_features(
     progress: Progress | None = None,
     recompute: bool = False,
     copies: Mapping[str, str] | None = None,
+    backend: EmbeddingBackend | None = None,
 ) -> Features:
     """Runs the decode pass of a partition: only what is not known yet is read.
 
@@ -115,6 +107,7 @@ def compute_features(
         progress: called with the rows done and the rows to do, from this thread.
         recompute: reuse nothing of what was published.
         copies: URIs to read in place of those of the manifest.
+        backend: works on what is not known yet; by default threads of this process.
 
     Returns:
         Complete, unpublished tables and a summary; a context manager.
@@ -127,14 +120,8 @@ def compute_features(
     failed = manifest["error_code"].is_not_null().to_numpy()
     tasks = [task for task in tasks_of(manifest, plans) if not failed[task.position]]
     reused = len(manifest) - len(tasks) - int(failed.sum())
-    known = {name: plan.rows for name, plan in plans.items()}
-    try:
-        with remote_reader(tasks, settings.threads, copies or {}) as (read, most_bytes):
-            worker = DecodeWorker(settings, model, known, read)
-            counts = _run(tasks, reading_runs(tasks, most_bytes), worker, plans, settings.threads, progress)
-    finally:
-        for plan in plans.values():
-            plan.flush()
+    work = Work(tasks, plans, settings, model, parts, copies or {}, progress)
+    counts = (backend or LocalBackend()).compute(work)
     trim_memory()
     staged: dict[str, StagedTable] = {}
     try:
@@ -170,6 +157,11 @@ def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def feature_schema(table: str, model: EmbeddingModel) -> TableSchema:
+    """The schema of `embeddings`, as wide as the model's vectors, or of `img_stats`."""
+    return EMBEDDINGS.with_embedding_width(model.width) if table == "embeddings" else IMG_STATS
+
+
 def _plan(
     name: str,
     manifest: pl.DataFrame,
@@ -179,63 +171,12 @@ def _plan(
     key: str,
     recompute: bool,
 ) -> TablePlan:
-    schema = EMBEDDINGS.with_embedding_width(model.width) if name == "embeddings" else IMG_STATS
+    schema = feature_schema(name, model)
     made_by = recipe(name, settings, model)
     parts = store.staging(_STAGE, key, name, made_by)
     parts.mkdir(parents=True, exist_ok=True)
     published = [] if recompute or not store.exists(name, key) else [store.fetch(name, key, parts)]
     return TablePlan.of(schema, made_by, manifest, published, parts)
-
-
-@dataclass
-class _Counts:
-    computed: int = 0
-    inferred: int = 0
-    reused: int = 0
-    nonfinite: int = 0
-
-
-def _run(
-    tasks: list[Task],
-    runs: Iterator[Iterator[list[Task]]],
-    worker: DecodeWorker,
-    plans: dict[str, TablePlan],
-    threads: int,
-    progress: Progress | None,
-) -> _Counts:
-    """Keeps every worker busy with at most two chunks each in flight; results are taken in order."""
-    counts = _Counts()
-    done = 0
-    started = flushed = time.monotonic()
-    with closing(worked(runs, worker, threads, 2 * threads)) as results:
-        for result in results:
-            _record(result, plans, counts)
-            done += result.size
-            now = time.monotonic()
-            pending = max(len(plan.pending) for plan in plans.values())
-            if pending >= _PART_ROWS or now - flushed >= max(_PART_SECONDS, _PART_SHARE * (now - started)):
-                for plan in plans.values():
-                    plan.flush()
-                flushed = now
-            if progress:
-                progress(done, len(tasks))
-    for plan in plans.values():
-        plan.settle()
-    return counts
-
-
-def _record(result: ChunkRows, plans: dict[str, TablePlan], counts: _Counts) -> None:
-    for name, plan in plans.items():
-        for position, (file, row) in result.reused[name].items():
-            plan.file[position], plan.row[position] = file, row
-        plan.copies |= result.copies[name]
-        for position, values in result.rows[name].items():
-            plan.keep(position, values)
-    computed = set().union(*(rows.keys() for rows in result.rows.values()))
-    counts.computed += len(computed)
-    counts.reused += result.size - len(computed)
-    counts.inferred += result.inferred
-    counts.nonfinite += result.nonfinite
 
 
 def _assemble(

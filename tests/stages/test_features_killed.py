@@ -43,7 +43,7 @@ VICTIM = """
     from fastdup_dagster.models import load_model
     from fastdup_dagster.settings import settings_from
     from fastdup_dagster.sources import open_source
-    from fastdup_dagster.stages import features
+    from fastdup_dagster.stages import embedding_backend, features
     from fastdup_dagster.stages.image_manifest import list_images
 
     images, root, key, event, count = sys.argv[1:]
@@ -63,7 +63,7 @@ VICTIM = """
     Path.replace = watched("replace", Path.replace)
     storage.StagedTable.close = watched("close", storage.StagedTable.close)
     features.remove_tree = watched("remove", features.remove_tree)
-    features._PART_SECONDS = features._PART_SHARE = 0
+    embedding_backend._PART_SECONDS = embedding_backend._PART_SHARE = 0
     settings = settings_from({"num_threads": 2})
     manifest = list_images(open_source(images), settings).frame
     progress = watched("progress", lambda done, total: None)
