@@ -23,6 +23,7 @@ from fastdup_dagster.cleaning import REASONS
 from fastdup_dagster.datasets import DatasetEntry
 from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
+from fastdup_dagster.resources.embedding_backend import EmbeddingBackendResource, variable
 from fastdup_dagster.resources.executors import EXECUTORS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
@@ -93,6 +94,15 @@ def run_settings() -> Iterator[str]:
 def entry() -> Iterator[str]:
     """The keys of an entry of datasets.yaml."""
     yield from _fields(DatasetEntry.model_fields)
+
+
+def backend_options() -> Iterator[str]:
+    """The fields of `EmbeddingBackendResource`, and the variable of each."""
+    rows = (
+        (f"`{field}`", f"`{variable(field)}`", f"`{_default(info)}`", info.description)
+        for field, info in EmbeddingBackendResource.model_fields.items()
+    )
+    yield from _table(("field", "variable", "default", "meaning"), rows)
 
 
 def limits() -> Iterator[str]:
@@ -252,6 +262,6 @@ PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
         tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
-        command_line, named_models, entry, assets, jobs, executors, examples, drop_reasons
+        command_line, named_models, entry, backend_options, assets, jobs, executors, examples, drop_reasons
     )
 }  # fmt: skip
