@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import array_checks, expectations
+from fastdup_dagster.assets import array_checks, expectations, quality
 from fastdup_dagster.assets.caption_model import caption_model
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, picture_table, rows, text, thumbnail
@@ -50,7 +50,8 @@ def captions(
         stage.stage_captions(image_manifest, settings, model, of, key, report) as staged,
     ):
         joined = array_checks.captions_against_manifest(staged.scan(), image_manifest)
-        yield from gate(context, pages, gx.check(joined, "captions", key, expectations.captions(settings)))
+        suite = [*quality.failed("error", "share_of_failed", settings), *expectations.captions()]
+        yield from gate(context, pages, gx.check(joined, "captions", key, suite))
         failed = joined.filter(pl.col("error").is_not_null())
         named = joined.filter(pl.col("caption").is_not_null()).head(_SHOWN).join(image_manifest, on="index", how="left")
         shown = named.select("uri", "filename", "caption").iter_rows()

@@ -9,16 +9,20 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import QUALITY, STRUCTURE
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.stages.report import CheckOutcome
 
 
 def check_specs(table: str, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
-    """The blocking checks of an asset, one result a partition."""
+    """The checks of an asset, one result a partition.
+
+    Those of quality are not declared as blocking: whether they are is a setting of the data set, and `gate` sees to it.
+    """
     return [
-        dg.AssetCheckSpec(name, asset=table, description=text, blocking=True, partitions_def=partitions)
-        for name, text in CHECKS[table].items()
+        dg.AssetCheckSpec(name, asset=table, description=text, blocking=blocking, partitions_def=partitions)
+        for checks, blocking in ((QUALITY, False), (STRUCTURE, True))
+        for name, text in checks.get(table, {}).items()
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets import expectations, quality
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, rows
 from fastdup_dagster.assets.observed import observe_for, settings_key
@@ -51,11 +51,9 @@ def image_manifest(
         yield from gate(context, pages, [expectations.nothing_found(key, error)])
         return
     frame = listing.frame
-    yield from gate(
-        context,
-        pages,
-        gx.check(frame, "image_manifest", key, expectations.image_manifest(crops=is_detector(settings.bounding_box))),
-    )
+    suite = expectations.image_manifest(crops=is_detector(settings.bounding_box))
+    outcomes = gx.check(frame, "image_manifest", key, suite)
+    yield from gate(context, pages, [*outcomes, quality.of_labels(gx, frame, key, settings)])
     observe_for(context, key, datasets, model)  # whoever launched it: what is made of the listing comes next
     yield dg.Output(
         frame,

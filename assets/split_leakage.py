@@ -6,7 +6,7 @@ from dataclasses import replace
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets import expectations, quality
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, rows, worst_leaks
 from fastdup_dagster.assets.observed import settings_key
@@ -54,7 +54,7 @@ def split_leakage(
     rates = stage.leak_rates(frame, {split: table["embedding"].count() for split, table in vectors.items()})
     suite = expectations.split_leakage(list(manifests), settings)
     outcomes = gx.check(with_known_ids(frame, vectors), "split_leakage", dataset, suite)
-    [share] = gx.check(rates, "split_leakage", dataset, expectations.leak_rates(settings))
+    [share] = gx.check(rates, "split_leakage", dataset, quality.leak_rates(settings))
     leaks = flat(stage.worst_leaks(frame, rates, manifests, settings.limits.max_leak_share))
     share = replace(share, observed=stage.highest_rate(rates), bad_rows=None if share.passed else leaks)
     yield from gate(context, pages, [*outcomes, share])

@@ -14,13 +14,14 @@ import click
 from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.datasets import DatasetEntry
+from fastdup_dagster.limits import Limits
 from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
-from fastdup_dagster.settings import CaptionSettings, Limits, Settings
+from fastdup_dagster.settings import CaptionSettings, Settings
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -14,7 +14,7 @@ import dagster as dg
 import polars as pl
 from dagster_shared.error import SerializableErrorInfo
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import current_versions, observe, settings_versions
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.command_line.display import Display, display_logger

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
+from pydantic import BaseModel
 
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.charts import Chart, chart
@@ -273,10 +274,16 @@ def charts(tables: Mapping[str, SplitTables], settings: Settings) -> list[Chart]
 def setting_rows(settings: Settings) -> list[SettingRow]:
     """Every setting with its value, changed ones first; nested ones as `limits.name`."""
     rows = []
-    for owner, prefix in ((settings, ""), (settings.limits, "limits."), (settings.captions, "captions.")):
+    owners = {
+        "": settings,
+        "limits.": settings.limits,
+        "limits.severity.": settings.limits.severity,
+        "captions.": settings.captions,
+    }
+    for prefix, owner in owners.items():
         for name, info in type(owner).model_fields.items():
             value = getattr(owner, name)
-            if name not in ("limits", "captions"):
+            if not isinstance(value, BaseModel):
                 changed = value != info.get_default(call_default_factory=True)
                 rows.append(SettingRow(prefix + name, value, changed, info.description or ""))
     return sorted(rows, key=lambda row: not row.changed)
