@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,6 +94,9 @@ def main() -> None:
     "--settings", "settings_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML file."
 )
 @click.option("--recompute", is_flag=True, help="Read every image again, even unchanged ones.")
+@click.option(
+    "--data-docs", is_flag=True, help="Great Expectations' own pages of all checks, too (FASTDUP_DATA_DOCS=1)."
+)
 @click.option("--replace", is_flag=True, help="Let --name stand for PATH from now on.")
 @click.option("--store", "--out", "out", help="Folder, or s3://bucket/prefix, for tables and pages.")
 @_common_options
@@ -103,6 +107,7 @@ def run(
     high_accuracy: bool | None,
     settings_file: Path | None,
     recompute: bool,
+    data_docs: bool,
     replace: bool,
     out: str | None,
     num_threads: int | None,
@@ -118,6 +123,8 @@ def run(
     Options given once are remembered for that name; --settings and options go over what is remembered.
     """
     changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy})
+    if data_docs:
+        os.environ["FASTDUP_DATA_DOCS"] = "1"
     overrides = {} if num_threads is None else {"num_threads": num_threads}
     _quiet()
     from fastdup_dagster.command_line import plan as planning

@@ -15,6 +15,7 @@ import polars as pl
 from dagster_shared.error import SerializableErrorInfo
 
 from fastdup_dagster.assets.checks import CHECKS
+from fastdup_dagster.assets.gates import DATA_DOCS
 from fastdup_dagster.assets.observed import current_versions, observe, settings_versions
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.command_line.display import Display, display_logger
@@ -24,7 +25,7 @@ from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.home import ensure_home
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
-from fastdup_dagster.resources.pages import REPORT, PagesResource, leaks_key
+from fastdup_dagster.resources.pages import REPORT, PagesResource, data_docs_key, leaks_key
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.sources.locations import is_remote
@@ -227,7 +228,9 @@ def _check(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckOutcome:
     metadata = evaluation.metadata
     table = metadata.get("bad rows")
     rows = [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else None
-    observed, limit = (metadata[name].value if name in metadata else None for name in ("observed", "limit"))
+    observed, limit, docs = (
+        metadata[name].value if name in metadata else None for name in ("observed", "limit", DATA_DOCS)
+    )
     asset = evaluation.asset_key.to_user_string()
     return CheckOutcome(
         asset=asset,
@@ -237,6 +240,7 @@ def _check(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckOutcome:
         blocking=evaluation.severity is dg.AssetCheckSeverity.ERROR,
         observed=observed,
         limit=limit,
+        data_docs=str(docs) if docs else None,
         description=CHECKS[asset][evaluation.check_name],
         bad_rows=None if rows is None else pl.DataFrame(rows, infer_schema_length=None),
     )
@@ -287,7 +291,12 @@ def _report(
         model=ModelResource().load(settings).id,
         version=version("fastdup-dagster"),
         created=datetime.now(UTC),
-        checks=[check for run in every for check in run.checks],
+        checks=(checks := [check for run in every for check in run.checks]),
+        data_docs={
+            (check.partition, check.asset): store.pages(data_docs_key(check.partition)) / f"{check.asset}.html"
+            for check in checks
+            if check.data_docs
+        },
         leakage=leaks,
         leak_rates=None if leaks is None else leak_rates(leaks, sizes),
         galleries={split: store.pages(partition_key(name, split)) for split in shown},

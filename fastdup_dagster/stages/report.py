@@ -61,6 +61,7 @@ class DatasetReport:
         leak_rates: what `split_leakage.leak_rates` gives.
         galleries: the folder of each split's pages, where there are any.
         leaks_page: leaks.html, if there is one.
+        data_docs: the validator's own page of the checks of a partition and asset, where there is one.
         notes: what was left out of the listing and why, for people.
         errors: what broke, apart from failed checks.
         gated: whether checks are a part of such a run; without them the report says nothing of any.
@@ -78,6 +79,7 @@ class DatasetReport:
     leak_rates: pl.DataFrame | None = None
     galleries: Mapping[str, Path] = field(default_factory=dict)
     leaks_page: Path | None = None
+    data_docs: Mapping[tuple[str, str], Path] = field(default_factory=dict)
     notes: Sequence[str] = ()
     errors: Sequence[str] = ()
     gated: bool = True
@@ -128,6 +130,7 @@ def render_dataset_report(path: Path, report: DatasetReport, read: ReadThumbnail
         facts=_facts(report),
         notes=[*report.notes, *report.errors, *_left_out(report)],
         checks=sorted(report.checks, key=lambda c: ("failed", "warning", "passed").index(c.outcome)),
+        data_docs={of: link_between(path, page) for of, page in report.data_docs.items()},
         leaks=_leaks(report, links.get("leaks"), read),
         made=report.made,
     )

@@ -81,7 +81,8 @@ class CheckOutcome:
     """The result of one check on one partition.
 
     `observed` and `limit` are what was compared; a check that is not `blocking` is a warning. `bad_rows` are the
-    rows that broke it, with any columns.
+    rows that broke it, with any columns. `evidence` is what the validator itself gave, for pages of its own, and
+    `data_docs` where such a page is.
     """
 
     asset: str
@@ -93,6 +94,8 @@ class CheckOutcome:
     limit: object = None
     description: str = ""
     bad_rows: pl.DataFrame | None = None
+    evidence: Sequence[object] = field(default=(), compare=False, repr=False)
+    data_docs: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -152,6 +155,7 @@ class ReportPage:
     facts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     checks: Sequence[CheckOutcome] = ()
+    data_docs: Mapping[tuple[str, str], str] = field(default_factory=dict)
     leaks: LeakSection | None = None
     made: Sequence[MadeLink] | None = None
 
