@@ -17,7 +17,8 @@ FIRST_BY_HAND = ("image_manifest", "detections", "captions")
 _IF = dg.AutomationCondition
 # Not `all_deps_blocking_checks_passed`: Dagster counts a check as passed only if it came after the materialisation, and
 # here a gate comes before it. What is published has passed; a check that failed since then is of what was not.
-_GATE_CLOSED = _IF.any_checks_match(_IF.check_failed(), blocking_only=True)
+# A check of quality may have failed as a warning, which closes nothing: if it blocked, its step has failed.
+_GATE_CLOSED = _IF.any_checks_match(_IF.check_failed(), blocking_only=True) | _IF.execution_failed()
 # What need not be there: a source that was never observed, and boxes where nobody asks for a detector.
 _OPTIONAL = dg.AssetSelection.assets(*SOURCES, "detections")
 

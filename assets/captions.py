@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from fastdup_dagster.assets import array_checks, expectations
+from fastdup_dagster.assets import array_checks, expectations, quality
 from fastdup_dagster.assets.caption_model import caption_model
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, picture_table, rows, text, thumbnail
@@ -64,7 +64,8 @@ def captions(
         ) as done,
     ):
         joined = array_checks.captions_against_manifest(done.staged.scan(), image_manifest)
-        yield from gate(context, pages, gx.check(joined, "captions", key, expectations.captions(settings)))
+        suite = [*quality.failed("error", "share_of_failed", settings), *expectations.captions()]
+        yield from gate(context, pages, gx.check(joined, "captions", key, suite))
         page = pages.publish_captions(key, done.staged.scan().collect(), image_manifest)
         yield dg.Output(
             done.staged,

@@ -10,7 +10,8 @@ from dagster import AssetCheckEvaluation
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
+from fastdup_dagster.assets.gates import DATA_DOCS
 from fastdup_dagster.stages.report import CheckOutcome
 
 _ENDED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
@@ -21,7 +22,9 @@ def outcome_of(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckOutc
     metadata = evaluation.metadata
     table = metadata.get("bad rows")
     rows = [dict(record.data) for record in table.records] if isinstance(table, dg.TableMetadataValue) else None
-    observed, limit = (metadata[name].value if name in metadata else None for name in ("observed", "limit"))
+    observed, limit, docs = (
+        metadata[name].value if name in metadata else None for name in ("observed", "limit", DATA_DOCS)
+    )
     asset = evaluation.asset_key.to_user_string()
     return CheckOutcome(
         asset=asset,
@@ -31,6 +34,7 @@ def outcome_of(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckOutc
         blocking=evaluation.severity is dg.AssetCheckSeverity.ERROR,
         observed=observed,
         limit=limit,
+        data_docs=str(docs) if docs else None,
         description=CHECKS[asset][evaluation.check_name],
         bad_rows=None if rows is None else pl.DataFrame(rows, infer_schema_length=None),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import array_checks, expectations
+from fastdup_dagster.assets import array_checks, expectations, quality
 from fastdup_dagster.assets.metadata import histogram, picture_table, rows, text, thumbnail
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 from fastdup_dagster.schemas import DETECTIONS
@@ -24,8 +24,9 @@ def outcomes(finder: Finder, key: str, settings: Settings, gx: GreatExpectations
     images = array_checks.against_manifest(finder.found.lazy(), finder.files)
     lists = array_checks.lists_of_detections(finder.found)
     boxes = array_checks.each_detection(finder.found.filter(lists["equal"]))
+    suite = [*quality.failed("error_code", "share_of_failed", settings), *expectations.one_row_per_image()]
     return [
-        *gx.check(images, "detections", key, expectations.detections(settings)),
+        *gx.check(images, "detections", key, suite),
         *gx.check(lists, "detections", key, expectations.lists_of_detections()),
         *gx.check(boxes, "detections", key, expectations.each_detection()),
     ]

@@ -1,8 +1,7 @@
-"""Every check in one place: what each table must hold before it is published, as Great Expectations suites.
+"""What each table must hold before it is published, as Great Expectations suites: the checks `checks.STRUCTURE`.
 
-`CHECKS` names the checks, so that the graph can be built without importing Great Expectations (seconds, and
-hundreds of MB); the functions make the suites when a run needs them. `embeddings` has array checks besides,
-in `array_checks`: vectors never go to pandas.
+The functions make a suite when a run needs it. `embeddings` has array checks besides, in `array_checks`: vectors never
+go to pandas. What the data should be like, and may be limited by settings, is in `quality`.
 """
 
 from __future__ import annotations
@@ -17,70 +16,7 @@ from fastdup_dagster.stages.outliers import outlier_edges
 from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.stages.summary import KINDS
 
-CHECKS: dict[str, dict[str, str]] = {
-    "image_manifest": {
-        "has_rows": "at least one image was found",
-        "unique_ids": "index, instance_id and, without boxes, filename each name one row",
-        "known_error_codes": "every error code is one that the documentation explains",
-    },
-    "detections": {
-        "share_of_failed": "the share of images that no detector could look at is within limits.max_invalid_share",
-        "one_row_per_image": "every image of the listing has its row, and there are no others",
-        "lists_of_equal_length": "each box has a label and a confidence",
-        "boxes_in_image": "boxes are of positive size and within their image",
-        "labels_and_confidences": "labels are not empty, and confidences from 0 to 1",
-    },
-    "embeddings": {
-        "share_of_unreadable": "the share of images without a usable vector is within limits.max_invalid_share",
-        "one_row_per_image": "every row of the manifest has its row, and there are no others",
-        "finite_vectors": "each valid image has a finite, non-zero vector of the model's width, an invalid one none",
-    },
-    "img_stats": {
-        "share_of_unreadable": "the share of broken images is within limits.max_invalid_share",
-        "one_row_per_image": "every row of the manifest has its row, and there are no others",
-        "values_in_range": "sizes and statistics are within what they can be",
-        "values_present": "each valid image has its hashes, its size and the statistics that were asked for",
-    },
-    "knn_graph": {
-        "edge_count": "n * min(k, n - 1) edges, as many for each image, no edge twice",
-        "no_self_edges": "no image is its own neighbour",
-        "known_images": "edges join valid images of the split",
-        "similarity_range": "similarities are within what the metric gives",
-    },
-    "similarity": {
-        "over_threshold": "similarities are over the threshold",
-        "sorted": "most alike first",
-        "known_pairs": "a pair joins two different valid images of the split, and its kind is a known one",
-    },
-    "outliers": {
-        "least_alike_first": "similarities rise and ranks count from 1",
-        "one_row_per_outlier": "an image is named once, and not more rows than outlier_percentile allows",
-        "known_images": "outliers and their nearest are valid images of the split",
-    },
-    "components": {
-        "sizes_add_up": "count is the number of the component's rows, at least 2",
-        "one_component_per_image": "an image is in one component at most",
-        "known_images": "members are valid images of the split",
-        "similarity_range": "lowest, mean and highest similarity are within what the metric gives",
-    },
-    "captions": {
-        "share_of_failed": "the share of images without a caption is within limits.max_invalid_share",
-        "one_row_per_image": "every row of the manifest has its row, and there are no others",
-        "caption_or_error": "each row has a caption that says something, or the reason why it has none",
-    },
-    "galleries": {
-        "pages_exist": "every page is there and is not empty",
-        "numbers_agree": "the totals on the pages are those of the tables, and none shows more than there are",
-    },
-    "split_leakage": {
-        "pairs_cross_splits": "a pair joins two different published splits, and its images are in them",
-        "similarity_range": "most alike first, within what the metric gives",
-        "share_of_leaked": "the share of a split's images that leaked is within limits.max_leak_share",
-    },
-}
-
 _ROUNDING = 1e-5  # float32 cosines of equal vectors reach 1.0000002
-_SHARE_ROUNDING = 1e-9  # 1 - 0.41 is a little over 59 of 100
 
 
 def _gx() -> Any:
@@ -132,16 +68,6 @@ def nothing_found(partition: str, error: Exception) -> CheckOutcome:
     return CheckOutcome("image_manifest", "has_rows", partition, passed=False, observed=str(error), limit=limit)
 
 
-def images_and_rows(settings: Settings) -> list[Any]:
-    """Suite of `array_checks.against_manifest`: what embeddings and img_stats both must hold."""
-    return [_failed("error_code", "share_of_unreadable", settings), *_one_row_per_image()]
-
-
-def detections(settings: Settings) -> list[Any]:
-    """Suite of `array_checks.against_manifest` with the listing of the images that a detector looked at."""
-    return [_failed("error_code", "share_of_failed", settings), *_one_row_per_image()]
-
-
 def lists_of_detections() -> list[Any]:
     """Suite of `array_checks.lists_of_detections`."""
     equal = _about("lists_of_equal_length", "as many boxes as labels and confidences")
@@ -165,27 +91,17 @@ def each_detection() -> list[Any]:
     ]
 
 
-def captions(settings: Settings) -> list[Any]:
+def captions() -> list[Any]:
     """Suite of `array_checks.captions_against_manifest`."""
     either = _about("caption_or_error", "a caption, or an error instead")
     return [
-        _failed("error", "share_of_failed", settings),
-        *_one_row_per_image(),
+        *one_row_per_image(),
         _gx().ExpectColumnValuesToBeInSet(column="either", value_set=[True], **either),
     ]
 
 
-def _failed(column: str, check: str, settings: Settings) -> Any:
-    """A column with a reason where an image failed: for as many images as the settings accept."""
-    share = settings.limits.max_invalid_share
-    return _gx().ExpectColumnValuesToBeNull(
-        column=column,
-        mostly=max(0.0, 1 - share - _SHARE_ROUNDING),
-        **_about(check, f"at most {share:.1%} of the images (limits.max_invalid_share)"),
-    )
-
-
-def _one_row_per_image() -> list[Any]:
+def one_row_per_image() -> list[Any]:
+    """Suite of `array_checks.against_manifest`: a table of images and the listing have the same rows."""
     gxe = _gx()
     about = _about("one_row_per_image", "one row per row of the manifest")
     return [
@@ -346,15 +262,3 @@ def split_leakage(splits: Sequence[str], settings: Settings) -> list[Any]:
         gxe.ExpectColumnValuesToBeDecreasing(column="distance", **_about("similarity_range", "distance never rises")),
         *_similarities("similarity_range", settings),
     ]
-
-
-def leak_rates(settings: Settings) -> list[Any]:
-    """Suite of the leak rates per pair of splits."""
-    share = settings.limits.max_leak_share
-    about = _about("share_of_leaked", f"at most {share:.1%} of a split (limits.max_leak_share)")
-    sides = ("rate_from", "rate_to")
-    within = [
-        _gx().ExpectColumnValuesToBeBetween(column=column, min_value=0, max_value=share + _SHARE_ROUNDING, **about)
-        for column in sides
-    ]
-    return [*within, *(_there(column, "share_of_leaked") for column in sides)]

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from fastdup_dagster.assets import array_checks, expectations
+from fastdup_dagster.assets import array_checks, expectations, quality
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, per_code, rows, worst_images
 from fastdup_dagster.assets.observed import EMBEDDING_MODEL, settings_key
@@ -24,7 +24,7 @@ from fastdup_dagster.stages.features import FEATURE_TABLES, Features, FeatureSum
 from fastdup_dagster.stages.gallery_items import STAT_PAGES
 from fastdup_dagster.stages.image_manifest import version_with_names
 from fastdup_dagster.stages.report import CheckOutcome
-from fastdup_dagster.storage import StagedTable
+from fastdup_dagster.storage import StagedTable, TableStore
 
 Result = dg.AssetCheckResult | dg.Output[StagedTable]
 
@@ -93,7 +93,7 @@ def features(
         ) as done,
     ):
         yield from gate(
-            context, pages, [o for t in wanted for o in _checks(t, done, image_manifest, key, settings, gx)]
+            context, pages, [o for t in wanted for o in _checks(t, done, image_manifest, of, key, settings, gx)]
         )
         for table in wanted:
             staged = done.staged[table]
@@ -107,17 +107,26 @@ def features(
 
 
 def _checks(
-    table: str, done: Features, manifest: pl.DataFrame, key: str, settings: Settings, gx: GreatExpectationsResource
+    table: str,
+    done: Features,
+    manifest: pl.DataFrame,
+    of: TableStore,
+    key: str,
+    settings: Settings,
+    gx: GreatExpectationsResource,
 ) -> list[CheckOutcome]:
     staged = done.staged[table]
     joined = array_checks.against_manifest(staged.scan(), manifest)
-    outcomes = gx.check(joined, table, key, expectations.images_and_rows(settings))
+    suite = [*quality.failed("error_code", "share_of_unreadable", settings), *expectations.one_row_per_image()]
+    outcomes = gx.check(joined, table, key, suite)
     if table == "embeddings":
-        return [*outcomes, array_checks.finite_vectors(staged.path, done.summary.width, manifest, key)]
+        finite = array_checks.finite_vectors(staged.path, done.summary.width, manifest, key)
+        return [*outcomes, finite, quality.of_vectors(gx, staged, of, manifest, key, settings)]
     stats = staged.scan().collect()
     outcomes += gx.check(stats, table, key, expectations.img_stats())
     valid = array_checks.of_valid_images(stats)
-    return outcomes + gx.check(valid, table, key, expectations.complete_img_stats(settings))
+    outcomes += gx.check(valid, table, key, expectations.complete_img_stats(settings))
+    return outcomes + quality.of_statistics(gx, staged, of, manifest, key, settings)
 
 
 def _version(table: str, staged: StagedTable, manifest: pl.DataFrame) -> str:

@@ -9,16 +9,23 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import QUALITY, STRUCTURE
 from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.stages.report import CheckOutcome
 
+DATA_DOCS = "data docs"
+"""Metadata of a check: link to the page that Great Expectations makes of it."""
+
 
 def check_specs(table: str, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
-    """The blocking checks of an asset, one result a partition."""
+    """The checks of an asset, one result a partition.
+
+    Those of quality are not declared as blocking: whether they are is a setting of the data set, and `gate` sees to it.
+    """
     return [
-        dg.AssetCheckSpec(name, asset=table, description=text, blocking=True, partitions_def=partitions)
-        for name, text in CHECKS[table].items()
+        dg.AssetCheckSpec(name, asset=table, description=text, blocking=blocking, partitions_def=partitions)
+        for checks, blocking in ((QUALITY, False), (STRUCTURE, True))
+        for name, text in checks.get(table, {}).items()
     ]
 
 
@@ -38,8 +45,9 @@ def gate(
     Raises:
         dagster.Failure: naming checks, observed values and limits; never retried, data do not mend themselves.
     """
+    docs = pages.write_data_docs(context.partition_key, outcomes)
     for outcome in outcomes:
-        yield check_result(outcome)
+        yield check_result(outcome, docs.get(outcome.asset))
     key, step = context.partition_key, context.op_execution_context.op_def.name
     failed = [outcome for outcome in outcomes if outcome.outcome == "failed"]
     if not failed:
@@ -54,11 +62,13 @@ def gate(
     )
 
 
-def check_result(outcome: CheckOutcome) -> dg.AssetCheckResult:
-    """One outcome as Dagster shows it: observed, limit, and the bad rows as a table."""
+def check_result(outcome: CheckOutcome, docs: dg.UrlMetadataValue | None = None) -> dg.AssetCheckResult:
+    """One outcome as Dagster shows it: observed, limit, the bad rows as a table, and a link to Data Docs, if any."""
     metadata: dict[str, Any] = {"observed": plain(outcome.observed), "limit": plain(outcome.limit)}
     if outcome.bad_rows is not None and outcome.bad_rows.height:
         metadata["bad rows"] = records(outcome.bad_rows)
+    if docs is not None:
+        metadata[DATA_DOCS] = docs
     return dg.AssetCheckResult(
         passed=outcome.passed,
         asset_key=outcome.asset,

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import detections, expectations
+from fastdup_dagster.assets import detections, expectations, quality
 from fastdup_dagster.assets.gates import check_specs, gate, records
 from fastdup_dagster.assets.metadata import described, histogram, per_code, rows
 from fastdup_dagster.assets.observed import DETECTOR_MODEL, observe_for, observe_listing, settings_key
@@ -94,6 +94,7 @@ def image_manifest(
         if "image_manifest" in wanted:
             crops = listing.frame["media"].eq("crop").any()
             found += gx.check(listing.frame, "image_manifest", key, expectations.image_manifest(crops=crops))
+            found.append(quality.of_labels(gx, listing.frame, key, settings))
         yield from gate(context, pages, found)
         observe_for(context, key, datasets, model)  # whoever launched it: what is made of the listing comes next
         if finder and "detections" in wanted:

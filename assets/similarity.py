@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets import expectations, quality
 from fastdup_dagster.assets.array_checks import with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, made_of, rows, worst_pairs
@@ -17,6 +17,7 @@ from fastdup_dagster.resources.pages import PagesResource
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.schemas import SIMILARITY
 from fastdup_dagster.stages import similarity as stage
+from fastdup_dagster.stages.published import names_of
 from fastdup_dagster.stages.summary import KINDS, unordered_pairs
 from fastdup_dagster.storage import table_digest
 
@@ -44,7 +45,13 @@ def similarity(
     settings = datasets.settings(key)
     frame = stage.similarity(knn_graph, settings, img_stats)
     told = with_known(frame, knn_graph["from"], "from", "to")
-    yield from gate(context, pages, gx.check(told, "similarity", key, expectations.similarity(settings)))
+    outcomes = gx.check(told, "similarity", key, expectations.similarity(settings))
+
+    def names() -> pl.DataFrame:
+        return names_of(store.of(key), key, "knn_graph", img_stats=img_stats)
+
+    copies = quality.of_pairs(gx, frame, knn_graph["from"], names, key, settings)
+    yield from gate(context, pages, [*outcomes, copies])
     pairs = unordered_pairs(frame)
     yield dg.Output(
         frame,

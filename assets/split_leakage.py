@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets import expectations, quality
 from fastdup_dagster.assets.dataset_report import ReportConfig, publish_dataset_report
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, leak_rates, rows, worst_leaks
@@ -60,7 +60,7 @@ def split_leakage(
     rates = stage.leak_rates(frame, {split: table["embedding"].count() for split, table in vectors.items()})
     suite = expectations.split_leakage(list(manifests), settings)
     outcomes = gx.check(with_known_ids(frame, vectors), "split_leakage", dataset, suite)
-    [share] = gx.check(rates, "split_leakage", dataset, expectations.leak_rates(settings))
+    [share] = gx.check(rates, "split_leakage", dataset, quality.leak_rates(settings))
     leaks = flat(stage.worst_leaks(frame, rates, manifests, settings.limits.max_leak_share))
     share = replace(share, observed=stage.highest_rate(rates), bad_rows=None if share.passed else leaks)
     try:

@@ -18,16 +18,17 @@ import click
 from pydantic_core import PydanticUndefined
 
 from fastdup_dagster import cli, constants
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import QUALITY, STRUCTURE
 from fastdup_dagster.cleaning import REASONS
 from fastdup_dagster.datasets import DatasetEntry
+from fastdup_dagster.limits import LIMIT_OF, Limits, Severities
 from fastdup_dagster.models.captioning.options import GenerationOptions
 from fastdup_dagster.models.registry import MODELS
 from fastdup_dagster.resources.embedding_backend import EmbeddingBackendResource, variable
 from fastdup_dagster.resources.executors import EXECUTORS
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import ERROR_CODES, TABLES
-from fastdup_dagster.settings import CaptionSettings, Limits, Settings
+from fastdup_dagster.settings import CaptionSettings, Settings
 
 _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 _FILE = re.compile(r"^<!-- file: (\S+) -->$", re.MULTILINE)
@@ -70,9 +71,12 @@ def tables() -> Iterator[str]:
             yield "The columns of a registered data set's annotations come after these.\n"
         rows = ((f"`{c.name}`", f"`{c.dtype}`", "yes" if c.nullable else "", c.description) for c in table.columns)
         yield from _table(("column", "type", "may be null", "what it holds"), rows)
-        if table.name in CHECKS:
+        if table.name in STRUCTURE:
             yield "\nIn Dagster, published only if:\n"
-            yield from (f"- `{name}`: {text}" for name, text in CHECKS[table.name].items())
+            yield from (f"- `{name}`: {text}" for name, text in STRUCTURE[table.name].items())
+            if table.name in QUALITY:
+                yield "\nWarns or blocks, by [setting](dagster.md#checks), unless:\n"
+                yield from (f"- `{name}`: {text}" for name, text in QUALITY[table.name].items())
 
 
 def error_codes() -> Iterator[str]:
@@ -107,7 +111,24 @@ def backend_options() -> Iterator[str]:
 
 def limits() -> Iterator[str]:
     """The fields of `Limits`."""
-    yield from _fields(Limits.model_fields)
+    yield from _fields({name: field for name, field in Limits.model_fields.items() if name != "severity"})
+
+
+def severities() -> Iterator[str]:
+    """The fields of `Severities`."""
+    yield from _fields(Severities.model_fields)
+
+
+def quality() -> Iterator[str]:
+    """The checks of data quality, with limit, severity and its name."""
+    rules = {limit: rule for rule, limit in LIMIT_OF.items()}
+    rows = []
+    for table, checks in QUALITY.items():
+        for check, text in checks.items():
+            limit = next(name for name in rules if f"limits.{name}" in text)
+            severity = getattr(Severities(), rules[limit])
+            rows.append((f"`{table}`", f"`{check}`", f"`{limit}`", f"`{rules[limit]}`", severity))
+    yield from _table(("table", "check", "limit", "in `severity`", "by default"), rows)
 
 
 def drop_reasons() -> Iterator[str]:
@@ -261,7 +282,8 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterable[str]]] = {
     made.__name__: made
     for made in (
-        tables, error_codes, settings, run_settings, limits, caption_settings, caption_options, constant_names,
-        command_line, named_models, entry, backend_options, assets, jobs, executors, examples, drop_reasons
+        tables, error_codes, settings, run_settings, limits, severities, quality, caption_settings, caption_options,
+        constant_names, command_line, named_models, entry, backend_options, assets, jobs, executors, examples,
+        drop_reasons,
     )
 }  # fmt: skip

@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -106,6 +107,9 @@ def main() -> None:
     "as the data set's settings say.",
 )
 @click.option("--recompute", is_flag=True, help="Read every image again, even unchanged ones.")
+@click.option(
+    "--data-docs", is_flag=True, help="Great Expectations' own pages of all checks, too (FASTDUP_DATA_DOCS=1)."
+)
 @click.option("--replace", is_flag=True, help="Let --name stand for PATH from now on.")
 @click.option("--store", "--out", "out", help="Folder, or s3://bucket/prefix, for tables and pages.")
 @_common_options
@@ -117,6 +121,7 @@ def run(
     settings_file: Path | None,
     captions: str | None,
     recompute: bool,
+    data_docs: bool,
     replace: bool,
     out: str | None,
     num_threads: int | None,
@@ -132,6 +137,8 @@ def run(
     Options given once are remembered for that name; --settings and options go over what is remembered.
     """
     changes = _changes(settings_file, {**flags, "high_accuracy": high_accuracy, "captions": captions})
+    if data_docs:
+        os.environ["FASTDUP_DATA_DOCS"] = "1"
     overrides = {} if num_threads is None else {"num_threads": num_threads}
     _quiet()
     from fastdup_dagster.command_line import plan as planning

@@ -188,6 +188,12 @@ def captions_key(key: str) -> str:
     return f"{dataset}/_captions/{split}"
 
 
+def data_docs_key(key: str) -> str:
+    """Under which Data Docs of a split, or of a data set, are kept; no split's name starts with an underscore."""
+    dataset, _, split = key.partition("/")
+    return "/".join(filter(None, (dataset, "_data_docs", split)))
+
+
 def parse_key(key: str) -> tuple[str, str]:
     """Data set and split of a partition key.
 

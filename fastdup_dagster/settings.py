@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster import constants as FD
+from fastdup_dagster.limits import Limits
 
 Distance = Literal["cosine", "euclidean", "l1", "linf", "canberra", "braycurtis", "jensenshannon"]
 
@@ -34,19 +35,6 @@ NAMED_MODELS = {
 _DETECTORS = ("face", "ocr", FD.YOLOV5S_MODEL)
 _MODEL_SUFFIXES = (".onnx", ".ort")
 _BOX_PARTS = ("row_y", "col_x", "height", "width")
-
-
-class Limits(BaseModel):
-    """What the data-quality gates accept, as shares of the instances of a partition, 0 to 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_invalid_share: float = Field(
-        0.05, ge=0, le=1, description="unreadable or broken files; over it the split stops"
-    )
-    max_leak_share: float = Field(
-        1.0, ge=0, le=1, description="images that leaked between two splits; over it the gate fails"
-    )
 
 
 class CaptionSettings(BaseModel):
@@ -136,7 +124,7 @@ class Settings(BaseModel):
     num_threads: int | None = Field(None, ge=1, description="None for the cores this process may use")
     deterministic: bool = Field(True, description="equal results at any thread count, also for approximate indexes")
     gallery_items: int = Field(60, ge=1, description="items a gallery page shows")
-    limits: Limits = Field(default_factory=Limits, description="what the gates accept")
+    limits: Limits = Field(default_factory=Limits, description="what the checks of data quality accept")
     captions: CaptionSettings = Field(
         default_factory=CaptionSettings, description="how the asset captions makes its texts; no part of an analysis"
     )

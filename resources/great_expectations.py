@@ -94,6 +94,7 @@ def _outcome(asset: str, partition: str, results: list[Any], frame: pl.DataFrame
         observed=observed[0] if len(observed) == 1 else "; ".join(str(o) for o in observed),
         limit="; ".join(dict.fromkeys(str(result.expectation_config.description) for result in told)),
         bad_rows=flat(frame[rows]) if rows else None,
+        evidence=tuple(results),
         blocking=any(str(getattr(r.expectation_config.severity, "value", "critical")) == "critical" for r in told),
     )
 

@@ -12,11 +12,12 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from fastdup_dagster.datasets import captions_key, leaks_key
+from fastdup_dagster.datasets import captions_key, data_docs_key, leaks_key
+from fastdup_dagster.resources import data_docs
 from fastdup_dagster.resources.store import StoreResource
 from fastdup_dagster.settings import BUNDLED_MODEL
 from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE, render_captions
-from fastdup_dagster.stages.pages import IMAGE_FOLDER, page_set
+from fastdup_dagster.stages.pages import IMAGE_FOLDER, page_set, write_page
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, render_dataset_report
 from fastdup_dagster.storage import remove_tree
 
@@ -48,6 +49,12 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         "says, else 7 days, the longest that S3 signs; credentials of a role end it sooner",
     )
 
+    data_docs: bool | None = Field(
+        default=None,
+        description="whether Great Expectations' own pages of all checks are written; by default what "
+        "FASTDUP_DATA_DOCS says (1), else not",
+    )
+
     def uri(self, key: str, page: str) -> str:
         """Where a published page is."""
         return self.store.of(key).page_uri(key, page)
@@ -55,6 +62,28 @@ class PagesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     def place(self, key: str, page: str = "") -> str:
         """Where a published page, or their folder, is, as a person writes it."""
         return self.store.of(key).page_place(key, page)
+
+    def write_data_docs(self, key: str, outcomes: Sequence[CheckOutcome]) -> dict[str, dg.UrlMetadataValue]:
+        """Writes Great Expectations' own page of each table's checks, if they are asked for; their links by table.
+
+        Args:
+            key: of the partition.
+            outcomes: of the step.
+
+        Raises:
+            ValueError: if FASTDUP_DATA_DOCS is neither 0 nor 1.
+        """
+        if not (data_docs.wanted() if self.data_docs is None else self.data_docs):
+            return {}
+        store, place = self.store.of(key), data_docs_key(key)
+        found = {}
+        for asset in dict.fromkeys(outcome.asset for outcome in outcomes if outcome.evidence):
+            page = f"{asset}.html"
+            own = [outcome for outcome in outcomes if outcome.asset == asset]
+            write_page(store.pages(place) / page, data_docs.render(asset, key, own))
+            store.publish_page(place, page, self._seconds)
+            found[asset] = self.link(place, page)
+        return found
 
     @contextmanager
     def leaks_folder(self, dataset: str) -> Iterator[Path]:

@@ -121,7 +121,7 @@ def test_the_summary_counts(finished):
     }
     assert rows["Images"] == ["–", "11"]
     assert rows["Exact copies"] == ["–", "1"]
-    assert rows["Checks"] == ["2 failed", "26 passed"]
+    assert rows["Checks"] == ["2 failed", "35 passed"]
     assert rows["Stopped at"][0].startswith("embeddings,") and rows["Stopped at"][1] == ""
 
 

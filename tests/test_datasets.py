@@ -142,6 +142,9 @@ def test_many_writers_at_once_lose_nothing(path):
     [
         (SETTINGS, 7, "settings.limits.max_invalid_share"),
         (SETTINGS.replace("max_invalid_share: 30", "max_invalid: 0.1"), 7, "settings.limits.max_invalid"),
+        (SETTINGS.replace("max_invalid_share: 30", "max_dark_share: yes"), 7, "settings.limits.max_dark_share"),
+        (SETTINGS.replace("max_invalid_share: 30", "severity: {dark: stop}"), 7, "settings.limits.severity.dark"),
+        (SETTINGS.replace("max_invalid_share: 30", "severity: {drak: warn}"), 7, "settings.limits.severity.drak"),
         (SETTINGS.replace("threshold: 0.92", "threshold: 9").replace("30", "0.3"), 5, "settings.threshold"),
         (SETTINGS.replace("    settings:", "    split_column: subset\n    settings:"), 4, "name their file"),
     ],

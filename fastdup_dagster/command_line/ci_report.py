@@ -59,7 +59,9 @@ def write_github_summary(title: str, runs: Sequence[PartitionRun]) -> None:
         own = [run for run in runs if run.partition == partition]
         checks = [check for run in own for check in run.checks]
         failed = sum(check.outcome == "failed" for check in checks)
-        counted = f"{failed} of {len(checks)} failed" if failed else f"{len(checks)} passed"
+        warned = sum(check.outcome == "warning" for check in checks)
+        counted = f"{failed} of {len(checks)} failed" if failed else f"{len(checks) - warned} passed"
+        counted += f", {warned} warned" if warned else ""
         inferred = [run.features["inferred now"] for run in own if "inferred now" in run.features]
         cells = (
             _cell(partition),

@@ -116,7 +116,11 @@ def _checks_cell(analysis: Analysis, split: str) -> str:
     failed = sum(check.outcome == "failed" for check in run.checks)
     if failed:
         return f"[red]{failed} failed[/red]"
-    return f"[green]{len(run.checks)} passed[/green]" if run.success else "[red]error[/red]"
+    if not run.success:
+        return "[red]error[/red]"
+    warnings = sum(check.outcome == "warning" for check in run.checks)
+    passed = f"[green]{len(run.checks) - warnings} passed[/green]"
+    return f"{passed}, [yellow]{warnings} warned[/yellow]" if warnings else passed
 
 
 def _failed_gates(run: PartitionRun) -> list[str]:

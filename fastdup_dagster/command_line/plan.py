@@ -228,7 +228,9 @@ def _is_there(place: str | Path) -> bool:
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of `above` over those of `below`; the limits one by one. One that is null is forgotten."""
-    limits = {**below.get("limits", {}), **above.get("limits", {})}
+    old, new = below.get("limits", {}), above.get("limits", {})
+    severity = {**old.get("severity", {}), **new.get("severity", {})}
+    limits = {**old, **new, **({"severity": severity} if severity else {})}
     captions = _captions(below.get("captions", {}), above.get("captions", {}))
     both = {**below, **above, **({"limits": limits} if limits else {}), **({"captions": captions} if captions else {})}
     return {name: value for name, value in both.items() if value is not None}

@@ -16,7 +16,7 @@ import dagster as dg
 import polars as pl
 from dagster import AssetRecordsFilter, EventLogRecord
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import (
     CAPTION_MODEL,
     DATA_VERSION,

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import polars as pl
 
-from fastdup_dagster.datasets import captions_key, leaks_key, partition_key
+from fastdup_dagster.datasets import captions_key, data_docs_key, leaks_key, partition_key
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE
@@ -155,6 +155,11 @@ def dataset_report(
         version=version("fastdup-dagster"),
         created=datetime.now(UTC),
         checks=checks,
+        data_docs={
+            (check.partition, check.asset): store.pages(data_docs_key(check.partition)) / f"{check.asset}.html"
+            for check in checks
+            if check.data_docs
+        },
         leakage=leaks,
         leak_rates=None if leaks is None else leak_rates(leaks, sizes),
         galleries={split: store.pages(partition_key(name, split)) for split in done if split in paged},

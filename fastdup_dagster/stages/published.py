@@ -122,3 +122,11 @@ def manifest_of(store: TableStore, key: str, *edges: str, **tables: pl.DataFrame
     manifest = store.read("image_manifest", key)
     check_published(store, key, manifest, *edges, **tables)
     return manifest
+
+
+def names_of(store: TableStore, key: str, *edges: str, **tables: pl.DataFrame) -> pl.DataFrame:
+    """`index, filename` of the published listing, for people; no rows if it is not the one of the given tables."""
+    try:
+        return manifest_of(store, key, *edges, **tables).select("index", "filename")
+    except (FileNotFoundError, MixedTablesError):
+        return pl.DataFrame(schema={"index": pl.Int64, "filename": pl.String})

@@ -6,21 +6,28 @@ import json
 from functools import reduce
 from typing import Any
 
-from fastdup_dagster.settings import CaptionSettings, Limits, Settings
+from fastdup_dagster.limits import LIMIT_OF
+from fastdup_dagster.settings import CaptionSettings, Settings
 from fastdup_dagster.stages.image_manifest import MANIFEST_SETTINGS
 from fastdup_dagster.stages.knn_graph import GRAPH_SETTINGS
 
+
+def _limits(*names: str) -> tuple[str, ...]:
+    """Limits and severities of checks of data quality, by the names of `Severities`."""
+    return (*(f"limits.{LIMIT_OF[name]}" for name in names), *(f"limits.severity.{name}" for name in names))
+
+
 _CROPS = ("augmentation_horiz", "augmentation_vert", "augmentation_additive_margin")
-_READ = ("max_pixels", "bounding_box", *_CROPS, "limits.max_invalid_share")  # faces have a margin of their own
+_READ = ("max_pixels", "bounding_box", *_CROPS, *_limits("invalid"))  # faces have a margin of their own
 _KINDS = ("distance", "threshold", "near_duplicate_threshold")
 _CAPTIONS = tuple(f"captions.{name}" for name in CaptionSettings.model_fields)
 _THREADS = "num_threads"  # how fast, never what
 
 # Which model it is does not count here: that is observed by itself, by the hash of its file.
 READ_SETTINGS: dict[str, tuple[str, ...]] = {
-    "image_manifest": MANIFEST_SETTINGS,
-    "detections": (*MANIFEST_SETTINGS, "max_pixels", "limits.max_invalid_share"),
-    "embeddings": (*_READ, "providers"),
+    "image_manifest": (*MANIFEST_SETTINGS, *_limits("label_imbalance")),
+    "detections": (*MANIFEST_SETTINGS, "max_pixels", *_limits("invalid")),
+    "embeddings": (*_READ, "providers", *_limits("embedding_drift")),
     "img_stats": (
         *_READ,
         "run_stats",
@@ -28,9 +35,10 @@ READ_SETTINGS: dict[str, tuple[str, ...]] = {
         "blur_threshold",
         "darkness_threshold",
         "brightness_threshold",
+        *_limits("exact_duplicates", "truncated", "blurry", "dark", "bright", "statistics_drift"),
     ),
     "knn_graph": GRAPH_SETTINGS,
-    "similarity": _KINDS,
+    "similarity": (*_KINDS, *_limits("near_duplicates")),
     "outliers": ("distance", "outlier_percentile"),
     "components": ("distance", "cc_threshold", "run_cc"),
     "captions": (*_READ, *_CAPTIONS),
@@ -38,9 +46,9 @@ READ_SETTINGS: dict[str, tuple[str, ...]] = {
     "galleries": (
         *(name for name in Settings.model_fields if name not in ("captions", "limits", _THREADS)),
         *_CAPTIONS,
-        *(f"limits.{name}" for name in Limits.model_fields),
+        *_limits(*LIMIT_OF),
     ),
-    "split_leakage": (*GRAPH_SETTINGS, *_KINDS, "gallery_items", "limits.max_leak_share"),
+    "split_leakage": (*GRAPH_SETTINGS, *_KINDS, "gallery_items", *_limits("leaks")),
 }
 
 

@@ -65,6 +65,7 @@ class DatasetReport:
         leaks_page: leaks.html, if there is one.
         captions: the table `captions` of each split that was captioned.
         caption_pages: captions.html of each of them.
+        data_docs: the validator's own page of the checks of a partition and asset, where there is one.
         notes: what was left out of the listing and why, for people.
         errors: what broke, apart from failed checks.
         why: why a split has no results, or not all, where that was no gate.
@@ -85,6 +86,7 @@ class DatasetReport:
     leaks_page: Path | None = None
     captions: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     caption_pages: Mapping[str, Path] = field(default_factory=dict)
+    data_docs: Mapping[tuple[str, str], Path] = field(default_factory=dict)
     notes: Sequence[str] = ()
     errors: Sequence[str] = ()
     why: Mapping[str, str] = field(default_factory=dict)
@@ -136,6 +138,7 @@ def render_dataset_report(path: Path, report: DatasetReport, read: ReadThumbnail
         facts=_facts(report),
         notes=[*report.notes, *report.errors, *_left_out(report)],
         checks=sorted(report.checks, key=lambda c: ("failed", "warning", "passed").index(c.outcome)),
+        data_docs={of: link_between(path, page) for of, page in report.data_docs.items()},
         leaks=_leaks(report, links.get("leaks"), read),
         made=report.made,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
+from pydantic import BaseModel
 
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.caption_pages import caption_items
@@ -84,7 +85,8 @@ class CheckOutcome:
     """The result of one check on one partition.
 
     `observed` and `limit` are what was compared; a check that is not `blocking` is a warning. `bad_rows` are the
-    rows that broke it, with any columns.
+    rows that broke it, with any columns. `evidence` is what the validator itself gave, for pages of its own, and
+    `data_docs` where such a page is.
     """
 
     asset: str
@@ -96,6 +98,8 @@ class CheckOutcome:
     limit: object = None
     description: str = ""
     bad_rows: pl.DataFrame | None = None
+    evidence: Sequence[object] = field(default=(), compare=False, repr=False)
+    data_docs: str | None = None
 
     @property
     def outcome(self) -> str:
@@ -155,6 +159,7 @@ class ReportPage:
     facts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
     checks: Sequence[CheckOutcome] = ()
+    data_docs: Mapping[tuple[str, str], str] = field(default_factory=dict)
     leaks: LeakSection | None = None
     made: Sequence[MadeLink] | None = None
 
@@ -286,10 +291,16 @@ def charts(tables: Mapping[str, SplitTables], settings: Settings) -> list[Chart]
 def setting_rows(settings: Settings) -> list[SettingRow]:
     """Every setting with its value, changed ones first; nested ones as `limits.name`."""
     rows = []
-    for owner, prefix in ((settings, ""), (settings.limits, "limits."), (settings.captions, "captions.")):
+    owners = {
+        "": settings,
+        "limits.": settings.limits,
+        "limits.severity.": settings.limits.severity,
+        "captions.": settings.captions,
+    }
+    for prefix, owner in owners.items():
         for name, info in type(owner).model_fields.items():
             value = getattr(owner, name)
-            if name not in ("limits", "captions"):
+            if not isinstance(value, BaseModel):
                 changed = value != info.get_default(call_default_factory=True)
                 rows.append(SettingRow(prefix + name, value, changed, info.description or ""))
     return sorted(rows, key=lambda row: not row.changed)

@@ -121,7 +121,7 @@ def summarise(tables: SplitTables, leaked: int | None = None, *, clustered: bool
     return SplitSummary(
         images=tables.manifest.height,
         invalid=invalid.height,
-        exact_duplicates=_exact_duplicates(tables.manifest, valid),
+        exact_duplicates=exact_copies(tables.manifest, valid).height,
         pixel_duplicates=_pixel_duplicates(valid),
         near_duplicate_pairs=kinds.get("near_duplicate", 0) if known["similarity"] else None,
         pairs=pairs.height if known["similarity"] else None,
@@ -236,11 +236,19 @@ def _flagged(valid: pl.DataFrame, flag: str) -> int | None:
     return int(valid[flag].sum())
 
 
-def _exact_duplicates(manifest: pl.DataFrame, valid: pl.DataFrame) -> int:
-    """Files whose bytes an earlier file has. Crops and frames share their file's hash, so they are left out."""
+def exact_copies(manifest: pl.DataFrame, stats: pl.DataFrame) -> pl.DataFrame:
+    """Files whose bytes an earlier file has, and the first that has them: `index, first`.
+
+    Crops and frames share their file's hash, so they are left out.
+
+    Args:
+        manifest: the table `image_manifest`.
+        stats: rows of `img_stats`, in order; at least `index` and `content_hash`.
+    """
     whole = manifest.filter(pl.col("media").is_in(["image", "member"])).select("index")
-    hashes = valid.join(whole, on="index", how="semi")["content_hash"].drop_nulls()
-    return hashes.len() - hashes.n_unique()
+    hashed = stats.join(whole, on="index", how="semi", maintain_order="left").drop_nulls("content_hash")
+    first = pl.col("index").first().over("content_hash").alias("first")
+    return hashed.select("index", first).filter(pl.col("index") != pl.col("first"))
 
 
 def _pixel_duplicates(valid: pl.DataFrame) -> int:

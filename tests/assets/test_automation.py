@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from fastdup_dagster.assets.automation import SENSOR
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import current_versions, observe
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.datasets import DatasetEntry, register
@@ -105,6 +105,26 @@ def test_nothing_below_a_closed_gate_is_requested(ticks):
     assert ticks.tick()["pets/train"] == ALL_BELOW
     assert not project.run("pets/train", *ALL_BELOW).success
     assert ticks.tick() == {}
+
+
+def test_a_warning_closes_no_gate_and_a_limit_that_blocks_does(ticks):
+    project = ticks.project
+
+    def with_limit(severity: str, threshold: float) -> dict[str, set[str]]:
+        limits = {"max_exact_duplicate_share": 0.05, "severity": {"exact_duplicates": severity}}  # train has a copy
+        project.register({"num_threads": 2, "threshold": threshold, "limits": limits})
+        ticks.tick()  # what the tick before has requested counts as handled in this one
+        ticks.observe()
+        return ticks.tick()
+
+    assert with_limit("warn", 0.9)["pets/train"] == {"img_stats", "similarity", "galleries"}
+    assert project.run("pets/train", "img_stats").success
+    assert "similarity" in with_limit("warn", 0.91)["pets/train"]
+    assert "img_stats" in with_limit("block", 0.91)["pets/train"]
+    assert not project.run("pets/train", "img_stats").success
+    requested = with_limit("block", 0.92)
+    assert "similarity" in requested["pets/test"]
+    assert "similarity" not in requested.get("pets/train", set())
 
 
 def test_a_new_split_is_made_once_its_listing_is_there_and_another_data_set_does_not_wait(ticks, photos):

@@ -11,7 +11,7 @@ import polars as pl
 
 from fastdup_dagster.assets.check_history import latest_outcomes
 from fastdup_dagster.assets.dataset_report import published_report
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.pages import PagesResource

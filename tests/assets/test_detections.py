@@ -15,7 +15,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 from PIL import Image
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import DETECTOR_MODEL, observed_version
 from fastdup_dagster.command_line.display import PlainDisplay
 from fastdup_dagster.command_line.refresh import Refresh

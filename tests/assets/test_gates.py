@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 
 import fastdup_dagster
 from fastdup_dagster import storage
-from fastdup_dagster.assets import expectations, features, galleries
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets import features, galleries, quality
+from fastdup_dagster.assets.checks import CHECKS, QUALITY, STRUCTURE
 from fastdup_dagster.assets.gates import gate
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.resources import datasets as listings
@@ -186,7 +186,7 @@ def test_a_defect_trips_its_check_and_nothing_is_published(project, monkeypatch,
     before = bytes_below(project.store.root)
     result = project.run("pets" if asset == "split_leakage" else "pets/train", *BELOW[asset])
     evaluation = failed_checks(result)[defect.check]
-    assert evaluation.blocking
+    assert evaluation.blocking == (evaluation.check_name in STRUCTURE[asset])
     assert evaluation.severity is dg.AssetCheckSeverity.ERROR
     assert evaluation.metadata["limit"].value
     assert evaluation.metadata["observed"].value not in ("", None)
@@ -200,13 +200,13 @@ def rewrite(monkeypatch: pytest.MonkeyPatch, table: str, change: Change) -> None
     def wrong(*args: Any, **options: Any) -> Any:
         done = right(*args, **options)
         good = done.staged[table]
-        bad = StagedTable(EMBEDDINGS if table == "embeddings" else good.schema, good.key, good.target, good.path.parent)
         frame = change(good.scan().collect())
-        if table == "embeddings" and frame.schema["embedding"] != EMBEDDINGS["embedding"].polars_dtype:
-            frame.write_parquet(bad.path)
-        else:
-            bad.write(frame)
-            bad.close()
+        schema = good.schema
+        if table == "embeddings":
+            schema = EMBEDDINGS.with_embedding_width(frame["embedding"].dtype.shape[0])
+        bad = StagedTable(schema, good.key, good.target, good.path.parent)
+        bad.write(frame)
+        bad.close()
         done.staged[table] = bad
         return done
 
@@ -342,8 +342,9 @@ def test_a_share_of_exactly_the_limit_is_accepted():
     frame = pl.DataFrame({"error_code": ["READ_ERROR"] * 41 + [None] * 59}).with_row_index("index")
     table = frame.with_columns(image="index")
     for limit, passed in ((0.41, True), (0.409, False)):
-        suite = expectations.images_and_rows(settings_from({"limits": {"max_invalid_share": limit}}))
-        [share, _] = GreatExpectationsResource().check(table, "img_stats", "pets/train", suite)
+        settings = settings_from({"limits": {"max_invalid_share": limit}})
+        suite = quality.failed("error_code", "share_of_unreadable", settings)
+        [share] = GreatExpectationsResource().check(table, "img_stats", "pets/train", suite)
         assert (share.check, share.passed) == ("share_of_unreadable", passed)
 
 
@@ -353,6 +354,7 @@ def test_every_check_has_its_defect_above():
     tried |= {"image_manifest.has_rows", "galleries.pages_exist"}  # an empty folder, a missing page
     tried |= {f"captions.{check}" for check in CHECKS["captions"]}  # in test_captions.py
     tried |= {f"detections.{check}" for check in CHECKS["detections"]}  # in test_detections.py
+    tried |= {f"{asset}.{check}" for asset, checks in QUALITY.items() for check in checks}  # in test_quality.py
     assert tried == {f"{asset}.{check}" for asset, checks in CHECKS.items() for check in checks}
 
 

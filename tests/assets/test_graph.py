@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS, STRUCTURE
 from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.schemas import TABLES
 
@@ -48,7 +48,9 @@ def test_every_asset_has_a_blocking_check_an_owner_a_description_and_its_columns
     for table, checks in CHECKS.items():
         node = made.get(dg.AssetKey(table))
         assert {key.name for key in node.check_keys} == set(checks)
-        assert all(made.get_check_spec(key).blocking for key in node.check_keys)
+        blocking = {key.name for key in node.check_keys if made.get_check_spec(key).blocking}
+        assert blocking == set(STRUCTURE[table])
+        assert blocking
         assert node.description
         assert node.owners == ["team:data-quality"]
         columns = node.metadata["dagster/column_schema"].columns

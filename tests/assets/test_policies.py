@@ -7,7 +7,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.policies import freshness, owners
 from fastdup_dagster.definitions import build_definitions
 

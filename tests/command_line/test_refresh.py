@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from fastdup_dagster.assets.expectations import CHECKS
+from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.cli import main
 from fastdup_dagster.command_line import analyse

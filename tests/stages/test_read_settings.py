@@ -10,9 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from fastdup_dagster.assets import expectations
+from fastdup_dagster.assets import expectations, quality
+from fastdup_dagster.limits import Limits, Severities
 from fastdup_dagster.models import EmbeddingModel
-from fastdup_dagster.settings import CaptionSettings, Limits, Settings
+from fastdup_dagster.settings import CaptionSettings, Settings
 from fastdup_dagster.sources import open_source
 from fastdup_dagster.stages import components, image_manifest, knn_graph, outliers, similarity, split_leakage
 from fastdup_dagster.stages.features import compute_features
@@ -32,7 +33,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         plain = kind.__getattribute__
 
         def read(self: Any, name: str) -> Any:
-            if name in kind.model_fields and name != "limits":
+            if name in kind.model_fields and name not in ("limits", "severity"):
                 seen.add(prefix + name)
             return plain(self, name)
 
@@ -47,6 +48,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     monkeypatch.setattr(Settings, "fingerprint", noted)
     monkeypatch.setattr(Settings, "__getattribute__", noting(Settings, ""))
     monkeypatch.setattr(Limits, "__getattribute__", noting(Limits, "limits."))
+    monkeypatch.setattr(Severities, "__getattribute__", noting(Severities, "limits.severity."))
     yield seen
 
 
@@ -68,7 +70,7 @@ def test_no_stage_or_gate_reads_what_it_does_not_declare(reads, model: Embedding
     for table in ("embeddings", "img_stats"):
         with compute_features(listing, settings, model, TableStore(tmp_path / "store"), "a/b", [table]) as done:
             tables[table] = done.staged[table].scan().collect()
-        expectations.images_and_rows(settings)
+        quality.failed("error_code", "share_of_unreadable", settings)
         assert of(table, reads) == set()
     expectations.complete_img_stats(settings)
     assert of("img_stats", reads) == set()
@@ -87,12 +89,13 @@ def test_no_stage_or_gate_reads_what_it_does_not_declare(reads, model: Embedding
     both = dict.fromkeys(("train", "test"), tables["embeddings"]), dict.fromkeys(("train", "test"), tables["img_stats"])
     split_leakage.split_leakage(*both, settings)
     expectations.split_leakage(["train", "test"], settings)
-    expectations.leak_rates(settings)
+    quality.leak_rates(settings)
     assert of("split_leakage", reads) == set()
 
 
 def test_a_report_lists_all_settings_but_those_that_say_how():
-    limits = {f"limits.{name}" for name in Limits.model_fields}
+    limits = {f"limits.{name}" for name in Limits.model_fields if name != "severity"}
+    limits |= {f"limits.severity.{name}" for name in Severities.model_fields}
     captions = {f"captions.{name}" for name in CaptionSettings.model_fields}
     assert set(READ_SETTINGS["galleries"]) == FIELDS - HOW - {"captions", "limits"} | captions | limits
 
@@ -107,6 +110,8 @@ def test_a_report_lists_all_settings_but_those_that_say_how():
         ("blur_threshold", {"img_stats", "galleries"}),
         ("max_pixels", {"captions", "detections", "embeddings", "img_stats", "galleries"}),
         ("limits.max_leak_share", {"galleries", "split_leakage"}),
+        ("limits.max_blurry_share", {"galleries", "img_stats"}),
+        ("limits.severity.near_duplicates", {"galleries", "similarity"}),
         ("model_path", {"galleries"}),  # embeddings: by the observed model
         ("num_threads", set()),
     ],
