@@ -10,8 +10,8 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets.check_history import latest_outcomes
-from fastdup_dagster.assets.dataset_report import published_report
 from fastdup_dagster.assets.checks import CHECKS
+from fastdup_dagster.assets.dataset_report import published_report
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.pages import PagesResource
