@@ -14,7 +14,6 @@ from graphlib import TopologicalSorter
 
 import dagster as dg
 import polars as pl
-from dagster import AssetRecordsFilter, EventLogRecord
 
 from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import (
@@ -31,6 +30,7 @@ from fastdup_dagster.assets.observed import (
     settings_versions,
 )
 from fastdup_dagster.assets.partitions import SPLITS
+from fastdup_dagster.assets.provenance import Provenance, made_by, made_from, tags_of
 from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.model import ModelResource
@@ -43,8 +43,8 @@ from fastdup_dagster.stages.read_settings import changed_settings
 
 Problems = dict[dg.AssetKey, str]
 
-_POINTER = "dagster/input_event_pointer/"
-_CODE_VERSION = "dagster/code_version"
+_NEVER_MADE = "never made"
+
 # No part of an analysis: kept up to date once somebody made them, never made for the first time.
 _ON_DEMAND = ("captions",)
 
@@ -76,7 +76,7 @@ class Lineage:
     """
 
     def __init__(self, instance: dg.DagsterInstance, defs: dg.Definitions, datasets: DatasetsResource) -> None:
-        self._instance, self._datasets = instance, datasets
+        self._instance, self._datasets, self._events = instance, datasets, Provenance(instance)
         self._model, self._store = ModelResource(), StoreResource(datasets=datasets)
         specs = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
         self._code = {key.path[-1]: spec.code_version for key, spec in specs.items() if _is_table(key)}
@@ -137,7 +137,7 @@ class Lineage:
             table
             for table in self._order
             if (partitions_of(table) is SPLITS) == ("/" in partition)
-            and (table not in _ON_DEMAND or self._latest(dg.AssetKey(table), partition))
+            and (table not in _ON_DEMAND or self._events.latest(dg.AssetKey(table), partition))
             and (table != "detections" or self._has_detector(partition))
         ]
 
@@ -158,15 +158,12 @@ class Lineage:
         return now, problems
 
     def _reasons(self, table: str, partition: str, now: Versions, problems: Problems) -> list[str]:
-        absent = self._absent(table, partition)
-        if absent:
-            return [absent]
-        made = self._latest(dg.AssetKey(table), partition)
-        tags = _tags(made)
-        found = [] if tags.get(_CODE_VERSION) == self._code[table] else [f"its code: version {self._code[table]}"]
+        made, absent = self._events.latest(dg.AssetKey(table), partition), self._absent(table, partition)
+        if made is None or absent:
+            return [absent or _NEVER_MADE]
+        found = [] if made_by(made) == self._code[table] else [f"its code: version {self._code[table]}"]
         for parent in self._parents[table]:
-            pointer = tags.get(_POINTER + parent.to_user_string(), "")
-            at = int(pointer) if pointer.isdigit() else 0
+            at = made_from(made, parent)
             if _is_table(parent):
                 found += self._changed_tables(table, parent, partition, at)
             elif parent in now:
@@ -176,30 +173,23 @@ class Lineage:
         if table == "detections" and not found:
             found += self._changed_images(partition)
         if table == "image_manifest":
-            found += self._changed_files(partition, tags[DATA_VERSION])
+            found += self._changed_files(partition, tags_of(made)[DATA_VERSION])
         return found
 
     def _absent(self, table: str, partition: str) -> str | None:
-        if self._latest(dg.AssetKey(table), partition) is None:
-            return "never made"
+        if self._events.latest(dg.AssetKey(table), partition) is None:
+            return _NEVER_MADE
         return None if self._store.of(partition).exists(table, partition) else "its table is gone"
 
     def _changed_tables(self, table: str, parent: dg.AssetKey, partition: str, at: int) -> list[str]:
         """The partitions of a table above that have other content than they had by then."""
         same = partitions_of(table) is partitions_of(parent.path[-1])
         keys = [partition] if same else self._splits(partition)
-        changed = [key for key in keys if self._moved_on(parent, key, at)]
+        changed = [key for key in keys if self._events.moved_on(parent, key, at)]
         return [f"{parent.path[-1]} changed" if same else f"{parent.path[-1]} of {key} changed" for key in changed]
 
     def _splits(self, dataset: str) -> list[str]:
         return [partition_key(dataset, split) for split in self._datasets.entry(dataset).splits]
-
-    def _moved_on(self, parent: dg.AssetKey, partition: str, at: int) -> bool:
-        latest = self._latest(parent, partition)
-        if latest is None or latest.storage_id <= at:
-            return False
-        before = self._latest(parent, partition, at + 1)
-        return before is None or _tags(before)[DATA_VERSION] != _tags(latest)[DATA_VERSION]
 
     def _changed_source(self, source: dg.AssetKey, partition: str, now: str, at: int) -> list[str]:
         before = observed_version(self._instance, source, partition, at)
@@ -240,10 +230,6 @@ class Lineage:
         detector = detector_of(settings)
         return None if detector is None else Published(settings, store, partition, detector)
 
-    def _latest(self, key: dg.AssetKey, partition: str, before: int | None = None) -> EventLogRecord | None:
-        wanted = AssetRecordsFilter(key, asset_partitions=[partition], before_storage_id=before)
-        return next(iter(self._instance.fetch_materializations(wanted, limit=1).records), None)
-
 
 def _is_table(key: dg.AssetKey) -> bool:
     return len(key.path) == 1 and key.path[0] in CHECKS
@@ -251,11 +237,6 @@ def _is_table(key: dg.AssetKey) -> bool:
 
 def _ancestors(table: str, above: dict[str, list[str]]) -> set[str]:
     return set(above[table]).union(*(_ancestors(parent, above) for parent in above[table]))
-
-
-def _tags(record: EventLogRecord | None) -> dict[str, str]:
-    materialization = record.asset_materialization if record else None
-    return dict(materialization.tags or {}) if materialization else {}
 
 
 def _short(model: str) -> str:

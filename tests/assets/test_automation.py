@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from fastdup_dagster.assets.automation import SENSOR
+from fastdup_dagster.assets.automation import SENSOR, lineage_aware
 from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import current_versions, observe
 from fastdup_dagster.assets.partitions import add_partitions
@@ -95,6 +96,47 @@ def test_new_code_reruns_all_partitions_of_its_table(ticks):
     ]
     ticks.defs = dg.Definitions(assets, jobs=made.jobs, resources=made.resources)
     assert ticks.tick() == {"pets/train": {"galleries"}, "pets/test": {"galleries"}}
+
+
+class _MadeMeanwhile(dg.AutomationCondition):
+    """True; the first time that it is asked of a table, somebody else makes that."""
+
+    def __init__(self, table, make):
+        self.table, self.make, self.made = dg.AssetKey(table), make, False
+
+    def evaluate(self, context):
+        if context.key == self.table and not self.made:
+            self.made = True
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(self.make).result()
+        return dg.AutomationResult(context, context.candidate_subset)
+
+
+def test_what_is_made_in_the_middle_of_a_look_is_not_made_again(ticks, monkeypatch):
+    project, in_progress = ticks.project, dg.AutomationCondition.in_progress
+
+    def make():
+        assert project.run("pets/train", "outliers").success
+
+    meanwhile = _MadeMeanwhile("outliers", make)
+    monkeypatch.setattr(dg.AutomationCondition, "in_progress", staticmethod(lambda: meanwhile & in_progress()))
+    defs = ticks.defs
+    assets = [
+        part.map_asset_specs(lambda spec: spec.replace_attributes(automation_condition=lineage_aware()))
+        if isinstance(part, dg.AssetsDefinition) and part.keys == {dg.AssetKey("outliers")}
+        else part
+        for part in defs.assets or ()
+    ]
+    meanwhile.made = True
+    ticks.defs = dg.Definitions(assets, jobs=defs.jobs, resources=defs.resources)
+    ticks.tick()  # with another condition, a look only takes note
+    meanwhile.made = False
+    project.register({"num_threads": 2, "outlier_percentile": 0.3})
+    ticks.observe()
+    requested = ticks.tick()
+    assert meanwhile.made
+    assert "outliers" in requested["pets/test"]
+    assert "outliers" not in requested.get("pets/train", set())
 
 
 def test_nothing_below_a_closed_gate_is_requested(ticks):
