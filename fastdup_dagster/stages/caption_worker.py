@@ -48,6 +48,8 @@ class CaptionWorker:
     def __init__(self, settings: Settings, captioner: Captioner, known: ReusableRows, read: Reader) -> None:
         self._settings, self._captioner, self._known, self._read = settings, captioner, known, read
         self._margins = Margins.of(settings)
+        # Which position is captioned for these bytes; `setdefault` is atomic, so threads need no lock.
+        self._owners: dict[str, int] = {}
         self._min_side = captioner.min_side or 0
 
     def __call__(self, tasks: Sequence[Task]) -> PreparedChunk:
@@ -67,7 +69,7 @@ class CaptionWorker:
                 digest = content_hash(f"{digest}:{geometry(task.box, self._margins)}".encode())
             if (place := self._known.find_content(digest)) is not None:
                 result.reused[task.position] = place
-            elif (owner := self._known.owner(digest, task.position)) != task.position:
+            elif (owner := self._owners.setdefault(digest, task.position)) != task.position:
                 result.copies[task.position] = owner
             else:
                 image = file.reduced() if task.box is None else crop(file.full, task.box, self._margins)

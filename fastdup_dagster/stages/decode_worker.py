@@ -212,6 +212,8 @@ class DecodeWorker:
         self._known = known
         self._read = read
         self._margins = Margins.of(settings)
+        # Which position computes the row of these bytes; `setdefault` is atomic, so threads need no lock.
+        self._owners: dict[tuple[str, str], int] = {}
 
     def __call__(self, tasks: Sequence[Task]) -> ChunkRows:
         """The rows of these tasks. An image that fails becomes a row with the reason."""
@@ -238,7 +240,7 @@ class DecodeWorker:
         for name in task.tables:
             if (place := self._known[name].find_content(digest)) is not None:
                 result.reused[name][task.position] = place
-            elif (owner := self._known[name].owner(digest, task.position)) != task.position:
+            elif (owner := self._owners.setdefault((name, digest), task.position)) != task.position:
                 result.copies[name][task.position] = owner
             else:
                 missing.add(name)

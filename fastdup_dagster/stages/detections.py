@@ -27,7 +27,8 @@ from fastdup_dagster.stages.embedding_backend import Progress
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.read_ahead import reader_of
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.storage import TableStore, remove_tree, write_parquet
+from fastdup_dagster.stages.table_plan import PARTS, frame_of, part_name, write_part
+from fastdup_dagster.storage import TableStore, remove_tree
 
 # Raise it when a change of the code changes what a row holds.
 _VERSION = "2"
@@ -179,7 +180,7 @@ def look(
         remove_tree(parts)
     parts.mkdir(parents=True, exist_ok=True)
     kept = [] if recompute or not store.exists(DETECTIONS.name, key) else [store.fetch(DETECTIONS.name, key, parts)]
-    rows = ReusableRows(DETECTIONS, made_by, [*kept, *sorted(parts.glob("part-*.parquet"))])
+    rows = ReusableRows(DETECTIONS, made_by, [*kept, *sorted(parts.glob(PARTS))])
     keys = source_keys(files, made_by)
     places, numbers = rows.find(keys)
     listed_well = files["error_code"].is_null().to_numpy()
@@ -287,12 +288,8 @@ def _found(read: Reader, uri: str, max_pixels: int, detector: Detector) -> dict[
 
 
 def _write_part(rows: list[dict[str, Any]], parts: Path) -> pl.DataFrame:
-    columns = {c.name: pl.Series([row.get(c.name) for row in rows], dtype=c.polars_dtype) for c in DETECTIONS.columns}
-    frame = DETECTIONS.frame(pl.DataFrame(columns))
-    path = parts / f"part-{uuid.uuid4().hex}.parquet"
-    temporary = path.with_suffix(".tmp")
-    write_parquet(frame.to_arrow().cast(DETECTIONS.arrow), temporary)
-    temporary.rename(path)
+    frame = frame_of(DETECTIONS, rows)
+    write_part(DETECTIONS, frame, parts / part_name(uuid.uuid4().hex))
     return frame
 
 

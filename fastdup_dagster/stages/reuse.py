@@ -56,8 +56,6 @@ class ReusableRows:
         self.recipe = recipe
         self._files: list[Path] = []
         self._by_key: dict[str, tuple[int, int]] = {}
-        # `setdefault` is atomic, so threads need no lock.
-        self._owners: dict[str, int] = {}
         for path in files:
             self._add(path)
 
@@ -97,10 +95,6 @@ class ReusableRows:
     def find_content(self, content_hash: str) -> tuple[int, int] | None:
         """Where a row made from the same bytes by the same recipe is."""
         return self._by_content.get(content_hash)
-
-    def owner(self, content_hash: str, position: int) -> int:
-        """Which position computes the row of these bytes in this pass: the one that asks first."""
-        return self._owners.setdefault(content_hash, position)
 
     @cached_property
     def _by_content(self) -> dict[str, tuple[int, int]]:

@@ -95,9 +95,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     plain = stage._found
 
-    def noted(uri: str, *given: Any) -> Any:
+    def noted(read: Any, uri: str, *given: Any) -> Any:
         seen.append(Path(uri).name)
-        return plain(uri, *given)
+        return plain(read, uri, *given)
 
     monkeypatch.setattr(stage, "_found", noted)
     return seen

@@ -8,7 +8,7 @@ import great_expectations.expectations as gxe
 import polars as pl
 import pytest
 
-from fastdup_dagster.command_line.analyse import _check
+from fastdup_dagster.assets.check_history import outcome_of
 from fastdup_dagster.resources.data_docs import DATA_DOCS, render, wanted
 from fastdup_dagster.resources.great_expectations import GreatExpectationsResource
 
@@ -48,7 +48,7 @@ def test_checks_lead_to_the_page_of_their_table_and_other_pages_do_not_remove_it
     run = project.run("pets/train", "outliers", "galleries")
     assert run.success
     assert "known" in page.read_text()
-    checks = [_check(evaluation, "pets/train") for evaluation in run.get_asset_check_evaluations()]
+    checks = [outcome_of(evaluation, "pets/train") for evaluation in run.get_asset_check_evaluations()]
     assert {check.data_docs for check in checks if check.asset == "outliers"} == {
         "http://127.0.0.1:3010/pets/_data_docs/train/outliers.html"
     }
