@@ -1,9 +1,9 @@
 """Requests to an S3 server: signed, retried, bounded, with errors that name the bucket, the endpoint and a remedy.
 
-Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time, one that botocore signs
-and urllib3 sends 0.5 ms (pyarrow's file system asks twice and takes 0.9 ms), where a photo takes 5 ms to decode and
-embed. Signed by `signing` and read by `lean_http` it takes half of that; `benchmarks/s3.py` shows what it comes to.
-Credentials come from the standard AWS chain alone, and are in no message.
+Listings go through botocore's client. Bytes do not: a GET by boto3 takes 1.5 ms of CPU time (pyarrow's file system asks
+twice and takes 0.9 ms), one that `signing` signs and urllib3 sends a third of that, where a photo takes 5 ms to decode
+and embed; `benchmarks/s3.py` shows what it comes to. Credentials come from the standard AWS chain alone, and are in no
+message.
 """
 
 from __future__ import annotations
@@ -228,8 +228,6 @@ class ObjectStore:
         raise RemoteError(f"{place.text}: {self.endpoint} answered {said}")
 
     def _bucket(self, name: str) -> _Bucket:
-        from fastdup_dagster.sources.lean_http import lean
-
         with self._lock:
             if name not in self._buckets:
                 client = self._client
@@ -241,7 +239,7 @@ class ObjectStore:
                 manager, proxied = self._connections(base)
                 parts = urlsplit(base)
                 before = f"{parts.scheme}://{parts.netloc}" if proxied and parts.scheme == "http" else ""
-                pool, signer = lean(manager.connection_from_url(base)), Signer(client.meta.region_name)
+                pool, signer = manager.connection_from_url(base), Signer(client.meta.region_name)
                 self._buckets[name] = _Bucket(client, _host(base), parts.path, before, pool, signer)
             return self._buckets[name]
 
