@@ -9,11 +9,12 @@ import dagster as dg
 from pydantic import Field
 
 from fastdup_dagster.assets.check_history import latest_outcomes
-from fastdup_dagster.assets.jobs import SPLIT_ASSETS
+from fastdup_dagster.assets.jobs import WITH_CAPTIONS
 from fastdup_dagster.datasets import partition_key
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.resources.pages import PagesResource
-from fastdup_dagster.stages.dataset_report import dataset_report, find_split
+from fastdup_dagster.settings import is_detector
+from fastdup_dagster.stages.dataset_report import dataset_report, find_split, has_captions
 from fastdup_dagster.stages.report import DatasetReport
 
 _PATIENCE = 600.0
@@ -43,7 +44,8 @@ def published_report(
     store, splits = pages.store.of(dataset), sorted(datasets.entry(dataset).splits)
     keys = {split: partition_key(dataset, split) for split in splits}
     found = {split: find_split(store, key) for split, key in keys.items()}
-    checks = [check for key in keys.values() for check in latest_outcomes(instance, key, SPLIT_ASSETS)]
+    checked = [t for t in WITH_CAPTIONS if t != "detections" or is_detector(datasets.settings(dataset).bounding_box)]
+    checks = [check for key in keys.values() for check in latest_outcomes(instance, key, checked)]
     stopped = {check.partition for check in checks if check.outcome == "failed"}
     models = [
         f.tables.embeddings["model"].drop_nulls()
@@ -60,6 +62,7 @@ def published_report(
         model=", ".join(dict.fromkeys(model[0] for model in models if len(model))) or "none",
         checks=[*checks, *latest_outcomes(instance, dataset, ["split_leakage"])],
         paged=[split for split, key in keys.items() if store.exists("galleries", key)],
+        captioned=[split for split, key in keys.items() if has_captions(store, key)],
         notes=[
             f"{who}: {said}"
             for who, said in ({keys[s]: n for s, n in listed.items()} | {dataset: compared}).items()

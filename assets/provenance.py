@@ -33,7 +33,8 @@ class Provenance:
         if latest is None or latest.storage_id <= at:
             return False
         before = self.latest(parent, partition, at + 1)
-        return before is None or tags_of(before)[DATA_VERSION] != tags_of(latest)[DATA_VERSION]
+        then, now = (tags_of(record).get(DATA_VERSION) for record in (before, latest))
+        return now is None or then != now  # reported by hand, without a version: nobody knows
 
     def is_out_of_date(
         self, key: dg.AssetKey, partition: str, code_version: str | None, parents: Mapping[dg.AssetKey, Collection[str]]

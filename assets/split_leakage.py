@@ -62,7 +62,9 @@ def split_leakage(
     outcomes = gx.check(with_known_ids(frame, vectors), "split_leakage", dataset, suite)
     [share] = gx.check(rates, "split_leakage", dataset, quality.leak_rates(settings))
     leaks = flat(stage.worst_leaks(frame, rates, manifests, settings.limits.max_leak_share))
-    share = replace(share, observed=stage.highest_rate(rates), bad_rows=None if share.passed else leaks)
+    passed = share.passed and not stage.hides_leaks(left_out, settings.limits.max_leak_share)
+    observed = stage.highest_rate(rates, left_out)
+    share = replace(share, passed=passed, observed=observed, bad_rows=None if share.passed else leaks)
     try:
         yield from gate(context, pages, [*outcomes, share])
     except dg.Failure:

@@ -72,7 +72,9 @@ def dropped(
 
 def _check_there(splits: Mapping[str, SplitTables], reasons: Collection[str], leakage: pl.DataFrame | None) -> None:
     if "leaks" in reasons and leakage is None:
-        raise ValueError("leaks: the splits were not compared, or there is only one")
+        raise ValueError(
+            "leaks: the splits were not compared as they are now, or there is only one; run the data set again"
+        )
     for split, tables in splits.items():
         for reason, table in (("outliers", "outliers"), ("near_duplicates", "similarity")):
             if reason in reasons and table in tables.missing:
@@ -97,17 +99,24 @@ def _alone(split: str, tables: SplitTables, reason: str) -> pl.DataFrame:
 
 
 def _leaks(splits: Mapping[str, SplitTables], leakage: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
-    """Of each pair whose images are both still there: the one in the split of more images, or in the first by name."""
-    sizes = {split: tables.manifest.height for split, tables in splits.items()}
-    left = {(split, index) for split, index in gone.select("split", "index").iter_rows()}
+    """Of each pair whose images are both still there: the one in the split of more images, or in the first by name.
+
+    Pairs with an image of the smallest split come first: what is kept is never left out for another one later.
+    """
+    larger_first = sorted(splits, key=lambda split: (-splits[split].manifest.height, split))
+    rank = {split: place for place, split in enumerate(larger_first)}
+    gone_before = {(split, index) for split, index in gone.select("split", "index").iter_rows()}
     pairs = leakage.filter((pl.col("kind") != "similar") & pl.col("split_from").is_in(list(splits)))
     pairs = pairs.filter(pl.col("split_to").is_in(list(splits)))
     names = {split: dict(tables.manifest.select("index", "filename").iter_rows()) for split, tables in splits.items()}
     lost: dict[tuple[str, int], tuple[str, int]] = {}
-    for *one, split, index in pairs.select("split_from", "from", "split_to", "to").iter_rows():
-        ends = sorted([(str(one[0]), int(one[1])), (split, index)], key=lambda end: (-sizes[end[0]], end[0]))
-        if not left & set(ends):
-            lost.setdefault(ends[0], ends[1])
+    ends = [
+        sorted([(one, int(first)), (other, int(second))], key=lambda end: rank[end[0]])
+        for one, first, other, second in pairs.select("split_from", "from", "split_to", "to").iter_rows()
+    ]
+    for loser, kept in sorted(ends, key=lambda pair: (-rank[pair[1][0]], pair[1][1], rank[pair[0][0]], pair[0][1])):
+        if not {loser, kept} & (gone_before | lost.keys()):
+            lost[loser] = kept
     rows = [
         (split, index, names[split][index], "leaks", None, kept[0], names[kept[0]][kept[1]])
         for (split, index), kept in lost.items()

@@ -105,6 +105,9 @@ def test_of_a_leak_the_smaller_split_keeps_its_image() -> None:
     assert found.select("split", "index", "kept_split", "kept").rows() == [
         ("train", 3, "test", "0.jpg"), ("test", 1, "val", "0.jpg")
     ]  # fmt: skip
+    chain = leaks(("test", 0, "train", 0, "near_duplicate"), ("test", 0, "val", 0, "near_duplicate"))
+    kept = dropped(tables, ["leaks"], chain).select("split", "index", "kept_split").rows()
+    assert kept == [("test", 0, "val")], "what is left out itself costs no other one"
     assert dropped({"train": tables["train"]}, ["leaks"], pairs).is_empty(), "the other split is not exported"
 
 

@@ -22,7 +22,7 @@ from fastdup_dagster.schemas import IMAGE_MANIFEST
 from fastdup_dagster.sources.locations import is_remote, joined
 from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.sources.paths import local_path
-from fastdup_dagster.stages.dataset_report import read_split
+from fastdup_dagster.stages.dataset_report import find_leaks, read_split
 from fastdup_dagster.stages.summary import SplitTables, invalid_instances
 from fastdup_dagster.storage import open_store, write_atomically
 from fastdup_dagster.work_dir import WorkDir
@@ -88,13 +88,14 @@ def of_dataset(name: str, splits: Sequence[str]) -> Material:
     store = open_store(entry.store_root())
     chosen = [split for split in entry.splits if not splits or split in splits]
     tables = {split: read_split(store, partition_key(name, split)) for split in chosen}
+    leaks = find_leaks(store, name, chosen)
     file = entry.annotations_file()
     header = read_annotations(file).header if file else None
     root = joined(entry.root, ".")
     return Material(
         tables,
         {split: _finished(found, entry) for split, found in tables.items()},
-        store.read("split_leakage", name) if len(chosen) > 1 and store.exists("split_leakage", name) else None,
+        leaks.table if not leaks.why else None,
         Header(**header) if header else Header(),
         root if isinstance(root, Path) else None,
     )

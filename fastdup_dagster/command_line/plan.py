@@ -228,12 +228,20 @@ def _is_there(place: str | Path) -> bool:
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of `above` over those of `below`; the limits one by one. One that is null is forgotten."""
-    old, new = below.get("limits", {}), above.get("limits", {})
-    severity = {**old.get("severity", {}), **new.get("severity", {})}
-    limits = {**old, **new, **({"severity": severity} if severity else {})}
-    captions = _captions(below.get("captions", {}), above.get("captions", {}))
-    both = {**below, **above, **({"limits": limits} if limits else {}), **({"captions": captions} if captions else {})}
-    return {name: value for name, value in both.items() if value is not None}
+    both = {**below, **above}
+    for name, merge in (("limits", _limits), ("captions", _captions)):
+        if both.get(name) is not None:
+            both[name] = merge(below.get(name) or {}, above.get(name) or {})
+    return {name: value for name, value in both.items() if value not in (None, {})}
+
+
+def _limits(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One by one, severities as well; a limit that is null stays, for it only observes."""
+    both = {**below, **above}
+    severity = both.pop("severity", None)
+    if severity is not None:
+        severity = {**(below.get("severity") or {}), **(above.get("severity") or {})}
+    return both | ({"severity": severity} if severity else {})
 
 
 def _captions(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class Lineage:
         if table == "detections" and not found:
             found += self._changed_images(partition)
         if table == "image_manifest":
-            found += self._changed_files(partition, tags_of(made)[DATA_VERSION])
+            found += self._changed_files(partition, tags_of(made).get(DATA_VERSION))
         return found
 
     def _absent(self, table: str, partition: str) -> str | None:
@@ -199,7 +199,7 @@ class Lineage:
             return [f"the model: {_short(before)} → {_short(now)}"]
         return [f"settings: {changed_settings(before, now)}"]
 
-    def _changed_files(self, partition: str, recorded: str) -> list[str]:
+    def _changed_files(self, partition: str, recorded: str | None) -> list[str]:
         """How the files differ from the listing; what keeps them from being listed is a reason too.
 
         Boxes are those that were found: where there are images that no detector has looked at, `detections` says so,

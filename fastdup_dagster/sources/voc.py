@@ -170,6 +170,6 @@ def _splits(folder: str | Path) -> Iterator[tuple[str, str]]:
     for split in _SPLITS:
         try:
             lines = read_file(joined(folder, f"{split}.txt")).decode("utf-8", "replace").splitlines()
-        except OSError:
+        except FileNotFoundError:
             continue
         yield from ((line.split()[0], split) for line in lines if line.strip())

@@ -78,33 +78,56 @@ def find_split(store: TableStore, key: str) -> Found:
         return Found(None, str(error))
 
 
+def has_captions(store: TableStore, key: str) -> bool:
+    """Whether the published captions of a split are those of its published listing."""
+    if not (store.exists("captions", key) and store.exists("image_manifest", key)):
+        return False
+    try:
+        manifest_of(store, key, captions=store.read("captions", key, ["source_key"]))
+    except (MixedTablesError, pl.exceptions.PolarsError):  # or of a version that had no such column
+        return False
+    return True
+
+
 def embedded_from(store: TableStore, keys: Iterable[str]) -> dict[str, str]:
     """The digest of the embeddings of each partition: what a comparison of the splits is made of."""
     digests = {key: store.lineage("embeddings", key).digest for key in keys}
     return {f"embeddings {key}": digest for key, digest in digests.items() if digest}
 
 
-def find_leaks(store: TableStore, name: str, splits: Collection[str]) -> tuple[pl.DataFrame | None, str]:
+@dataclass(frozen=True)
+class Leaks:
+    """What is published of the leaks of a data set.
+
+    Attributes:
+        table: SPLIT_LEAKAGE; None if there is nothing that fits.
+        splits: which of the splits were compared as they are published now.
+        why: what is left out, and why; empty if nothing is.
+    """
+
+    table: pl.DataFrame | None = None
+    splits: Sequence[str] = ()
+    why: str = ""
+
+
+def find_leaks(store: TableStore, name: str, splits: Collection[str]) -> Leaks:
     """The published pairs across the splits of a data set whose ids are those of the published images.
 
     Args:
         store: holds them.
         name: of the data set.
         splits: between which pairs are wanted.
-
-    Returns:
-        SPLIT_LEAKAGE, None if there is nothing that fits, and what is left out and why.
     """
     if len(splits) < 2 or not store.exists("split_leakage", name):
-        return None, ""
+        return Leaks()
     made_of, now = store.lineage("split_leakage", name).made_of, embedded_from(store, splits_keys(name, splits))
     fit = [s for s in splits if made_of.get(at := f"embeddings {partition_key(name, s)}") == now.get(at, "")]
     moved = [split for split in splits if split not in fit]
     why = f"leaks of {', '.join(moved)} are not shown: split_leakage was made before what is published" if moved else ""
     if len(fit) < 2:
-        return None, why
+        return Leaks(why=why)
     leaks = store.read("split_leakage", name)
-    return leaks.filter(pl.col("split_from").is_in(fit) & pl.col("split_to").is_in(fit)), why
+    return Leaks(leaks.filter(pl.col("split_from").is_in(fit) & pl.col("split_to").is_in(fit)), fit, why)
 
 
 def splits_keys(name: str, splits: Iterable[str]) -> list[str]:
@@ -144,9 +167,9 @@ def dataset_report(
         why: why a split has no results, or not all, where that was no gate.
     """
     done = {split: found for split, found in tables.items() if found is not None}
-    leaks, left_out = find_leaks(store, name, done) if with_leaks else (None, "")
+    leaks = find_leaks(store, name, done) if with_leaks else Leaks()
     said = {split: partition_key(name, split) for split in done if split in captioned}
-    sizes = {split: found.manifest.height - invalid_instances(found).height for split, found in done.items()}
+    sizes = {split: done[split].manifest.height - invalid_instances(done[split]).height for split in leaks.splits}
     return DatasetReport(
         name=name,
         splits=tables,
@@ -160,13 +183,13 @@ def dataset_report(
             for check in checks
             if check.data_docs
         },
-        leakage=leaks,
-        leak_rates=None if leaks is None else leak_rates(leaks, sizes),
+        leakage=leaks.table,
+        leak_rates=None if leaks.table is None else leak_rates(leaks.table, sizes),
         galleries={split: store.pages(partition_key(name, split)) for split in done if split in paged},
-        leaks_page=None if leaks is None else store.pages(leaks_key(name)) / "leaks.html",
+        leaks_page=None if leaks.table is None else store.pages(leaks_key(name)) / "leaks.html",
         captions={split: store.read("captions", key) for split, key in said.items()},
         caption_pages={split: store.pages(captions_key(key)) / CAPTIONS_PAGE for split, key in said.items()},
-        notes=[*notes, *([left_out] if left_out else [])],
+        notes=[*notes, *([leaks.why] if leaks.why else [])],
         errors=errors,
         why=why or {},
     )

@@ -22,6 +22,7 @@ from fastdup_dagster.images import ImageError, decode, opencv_alone
 from fastdup_dagster.models.detectors import Detector, open_detector
 from fastdup_dagster.schemas import DETECTIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings, is_detector
+from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.stages.decode_worker import Reader
 from fastdup_dagster.stages.embedding_backend import Progress
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
@@ -132,8 +133,8 @@ class Published:
 
 
 def recipe(settings: Settings, detector: str) -> str:
-    """What a row must have been made by to be of use: this code, the detector with that id, the largest image."""
-    return _hash("\0".join([_VERSION, detector, settings.fingerprint("max_pixels")]))
+    """What a row must have been made by to be of use: this code, the detector with that id and what it runs on."""
+    return _hash("\0".join([_VERSION, detector, settings.fingerprint("max_pixels", "providers")]))
 
 
 def detect(
@@ -248,6 +249,7 @@ def _look(
     written = time.monotonic()
     with (
         opencv_alone(),
+        keeping_open(2 * settings.threads),
         reader_of((uris[position], sizes[position]) for position in todo) as read,
         ThreadPoolExecutor(settings.threads, thread_name_prefix="detect") as pool,
     ):
@@ -277,7 +279,11 @@ def _found(read: Reader, uri: str, max_pixels: int, detector: Detector) -> dict[
         return {"error_code": error.code, "error": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own row only
         return {"error_code": "READ_ERROR", "error": f"{type(error).__name__}: {error}"}
-    found = list({detection.box: detection for detection in reversed(detector.detect(image.pixels))}.values())[::-1]
+    try:
+        all_found = detector.detect(image.pixels)
+    except Exception as error:  # noqa: BLE001 - if it is the detector's fault, the share of failed images says so
+        return {"error_code": "READ_ERROR", "error": f"the detector failed: {type(error).__name__}: {error}"}
+    found = list({detection.box: detection for detection in reversed(all_found)}.values())[::-1]
     return {
         "boxes": [list(detection.box) for detection in found],
         "labels": [detection.label for detection in found],

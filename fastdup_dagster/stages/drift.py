@@ -226,6 +226,8 @@ def _mean_of(blocks: Blocks) -> _Mean:
 
 def _units(vectors: pl.Series) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The usable vectors of a column, scaled to length 1, shape (n, d); and which of the rows these are."""
+    if vectors.is_empty():  # whose width numpy could not tell
+        return np.zeros((0, 0), np.float32), np.zeros(0, np.bool_)
     rows = vectors.to_numpy().reshape(len(vectors), -1).astype(np.float32, copy=False)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     usable = np.isfinite(lengths) & (lengths > 0)
@@ -252,6 +254,8 @@ def furthest_along(staged: StagedTable, drift: Drift, count: int) -> pl.DataFram
     for block in blocks_of(staged.path, ["index", "embedding"]):
         there = block.drop_nulls("embedding")
         units, usable = _units(there["embedding"])
+        if not usable.any():
+            continue
         along = pl.Series("along", units.astype(np.float64) @ drift.direction)
         found = pl.concat([found, there.filter(pl.Series(usable)).select("index").with_columns(along)])
         found = found.sort("along", "index", descending=[True, False]).head(count)

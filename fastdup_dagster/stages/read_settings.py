@@ -26,7 +26,7 @@ _THREADS = "num_threads"  # how fast, never what
 # Which model it is does not count here: that is observed by itself, by the hash of its file.
 READ_SETTINGS: dict[str, tuple[str, ...]] = {
     "image_manifest": (*MANIFEST_SETTINGS, *_limits("label_imbalance")),
-    "detections": (*MANIFEST_SETTINGS, "max_pixels", *_limits("invalid")),
+    "detections": (*MANIFEST_SETTINGS, "max_pixels", "providers", *_limits("invalid")),
     "embeddings": (*_READ, "providers", *_limits("embedding_drift")),
     "img_stats": (
         *_READ,

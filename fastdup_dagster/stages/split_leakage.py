@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +17,8 @@ from fastdup_dagster.stages.neighbours import NeighbourIndex, normalised, simila
 from fastdup_dagster.stages.published import MixedTablesError, manifest_of
 from fastdup_dagster.stages.verification import judged, judged_by_cosine
 from fastdup_dagster.storage import TableStore
+
+NOT_PUBLISHED = "it is not published"
 
 
 def split_leakage(
@@ -117,7 +119,7 @@ def comparable(
     left_out: dict[str, str] = {}
     for split, key in keys.items():
         if key not in embeddings or key not in img_stats:
-            left_out[split] = "it is not published"
+            left_out[split] = NOT_PUBLISHED
             continue
         try:
             listings[split] = manifest_of(store, key, embeddings=embeddings[key], img_stats=img_stats[key])
@@ -132,13 +134,26 @@ def comparable(
     return listings, left_out
 
 
-def highest_rate(rates: pl.DataFrame) -> str:
-    """The largest share of a split that stands in another one, in words."""
+def highest_rate(rates: pl.DataFrame, left_out: Iterable[str] = ()) -> str:
+    """The largest share of a split that stands in another one, in words, and which splits were not compared."""
+    missing = "".join(f"; {split} is not compared" for split in left_out)
     ends = _by_split(rates).sort("rate", descending=True, nulls_last=True, maintain_order=True)
     if ends.is_empty():
-        return "there are no two splits to compare"
+        return f"there are no two splits to compare{missing}"
     split, other, leaked, rate = ends.row(0)
-    return f"{rate:.1%} of {split} stands in {other} too ({leaked:,} {'image' if leaked == 1 else 'images'})"
+    return f"{rate:.1%} of {split} stands in {other} too ({leaked:,} {'image' if leaked == 1 else 'images'}){missing}"
+
+
+def hides_leaks(left_out: Mapping[str, str], limit: float) -> bool:
+    """Whether a limit on leaks cannot be judged: a split that is published could not be compared.
+
+    One that was never published has nothing that could have leaked yet.
+
+    Args:
+        left_out: why each split that is not compared is not.
+        limit: the largest share of a split that may leak; 1 is none.
+    """
+    return limit < 1 and any(why != NOT_PUBLISHED for why in left_out.values())
 
 
 def worst_leaks(

@@ -73,7 +73,7 @@ def test_what_does_not_fit_together_is_left_out_with_the_reason(project) -> None
 
 def test_leaks_of_another_listing_are_not_shown_under_the_names_of_this_one(project) -> None:
     assert project.run("pets").success
-    assert find_leaks(project.store, "pets", ["test", "train"])[0].height
+    assert find_leaks(project.store, "pets", ["test", "train"]).table.height
     (project.images / "train" / "photo-0000.jpg").unlink()
     assert project.run("pets/train").success
     report = said(project)

@@ -50,6 +50,21 @@ def test_replace_forgets_what_the_name_stood_for(home, photos, tmp_path):
     assert (entry.root, entry.settings, entry.store) == (str(tmp_path / "set"), {}, None)
 
 
+def test_a_setting_that_is_null_is_forgotten_in_limits_and_captions_too(home, photos, tmp_path):
+    limits = {"max_dark_share": 0.5, "severity": {"dark": "block", "blurry": "warn"}}
+    remembered = {"threshold": 0.5, "limits": limits, "captions": {"model": "tags"}}
+    photos(tmp_path / "set", 2)
+    register("pets", DatasetEntry(root=str(tmp_path / "set"), splits={"all": "."}, settings=remembered))
+
+    def kept(**changes: object) -> dict[str, object]:
+        return dict(resolve(tmp_path / "set", **changes)[0].settings)
+
+    assert kept(limits={"severity": {"dark": "warn"}})["limits"]["severity"] == {"dark": "warn", "blurry": "warn"}
+    assert kept(limits={"severity": None})["limits"] == {"max_dark_share": 0.5}
+    assert kept(limits={"max_dark_share": None})["limits"] == limits | {"max_dark_share": None}
+    assert kept(limits=None, captions=None) == {"threshold": 0.5}
+
+
 def test_only_new_and_changed_images_count_as_work(project):
     entry = DatasetEntry(root=str(project.images), splits={"train": "train", "test": "test"})
     first = make_plan("pets", entry, ["train", "test"], {"num_threads": 2}, recompute=False)

@@ -35,7 +35,7 @@ class Bright:
 
     def detect(self, pixels: np.ndarray) -> list[Detection]:
         if self.looked >= self._stop_after:
-            raise RuntimeError("stopped")
+            raise KeyboardInterrupt("stopped")
         self.looked += 1
         if pixels.mean() < 128:
             return []
@@ -86,7 +86,7 @@ def test_only_what_changed_is_looked_at_again(files: pl.DataFrame, tmp_path: Pat
 def test_an_interrupted_pass_goes_on(files: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastdup_dagster.stages.detections._PART_SECONDS", 0.0)
     store = TableStore(tmp_path)
-    with pytest.raises(RuntimeError, match="stopped"):
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
         detect(files, settings_from({"num_threads": 1}), Bright(stop_after=2), store, "a/b")
     rest = Bright()
     assert len(detect(files, SETTINGS, rest, store, "a/b")) == 4
@@ -139,3 +139,25 @@ def test_with_a_store_in_a_bucket_no_image_is_looked_at_twice(
     before = detect(files, SETTINGS, first, store, "a/b")
     assert detect(files, SETTINGS, again, store, "a/b").equals(before)
     assert (first.looked, again.looked) == (3, 0)
+
+
+class Choosy(Bright):
+    """Fails on dark images."""
+
+    def detect(self, pixels: np.ndarray) -> list[Detection]:
+        if pixels.mean() < 128:
+            raise ValueError("too dark")
+        return super().detect(pixels)
+
+
+def test_an_image_that_a_detector_fails_on_keeps_its_row_and_is_tried_again(
+    files: pl.DataFrame, tmp_path: Path
+) -> None:
+    store = TableStore(tmp_path / "store")
+    first = detect(files, SETTINGS, Choosy(), store, "a/b")
+    failed = first.filter(pl.col("error_code") == "READ_ERROR")
+    assert failed["error"].to_list() == ["the detector failed: ValueError: too dark"] * failed.height
+    assert 0 < failed.height < first.height
+    again = Bright()
+    assert "READ_ERROR" not in detect(files, SETTINGS, again, store, "a/b")["error_code"].to_list()
+    assert again.looked == failed.height

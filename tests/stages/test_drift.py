@@ -32,7 +32,7 @@ def staged_stats(store: TableStore, **columns: np.ndarray) -> StagedTable:
 
 
 def staged_vectors(store: TableStore, vectors: np.ndarray | list, model: str = "m@1") -> StagedTable:
-    width = next(len(row) for row in vectors if row is not None)
+    width = next((len(row) for row in vectors if row is not None), 2)
     rows = len(vectors)
     table = store.stage(EMBEDDINGS.with_embedding_width(width), KEY)
     values = pl.Series([None if row is None else [float(v) for v in row] for row in vectors])
@@ -137,3 +137,12 @@ def test_vectors_of_another_model_are_not_compared(store, width: int, model: str
 def test_no_vectors_at_all_pass(store):
     staged_vectors(store, [None, [0.0, 0.0]]).publish()
     assert embedding_drift(staged_vectors(store, [[1.0, 1.0]]), store, KEY).note == "no vectors in both tables"
+
+
+def test_a_table_whose_images_all_failed_is_compared_with_nothing_before_or_after(store):
+    staged_vectors(store, [None]).publish()
+    assert embedding_drift(staged_vectors(store, [[1.0, 1.0]]), store, KEY).note == "no vectors in both tables"
+    staged_vectors(store, [[1.0, 1.0]]).publish()
+    moved = embedding_drift(staged_vectors(store, [None]), store, KEY)
+    assert moved.note == "no vectors in both tables"
+    assert furthest_along(staged_vectors(store, [None]), moved, 3).is_empty()

@@ -90,6 +90,11 @@ def test_a_split_whose_new_files_were_refused_is_not_compared(project):
     assert "aaa_" not in text
     assert "Not compared: test" in text
     assert project.store.read("split_leakage", "pets").is_empty()
+    project.register({"num_threads": 2, "limits": {"max_leak_share": 0.5}})
+    refused = project.run("pets")
+    assert not refused.success
+    [share] = [c for c in refused.get_asset_check_evaluations() if not c.passed]
+    assert "; test is not compared" in str(share.metadata["observed"].value)
 
 
 def names_of(project) -> set[str]:

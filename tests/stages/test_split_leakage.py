@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import IMG_STATS, SPLIT_LEAKAGE
 from fastdup_dagster.settings import settings_from
-from fastdup_dagster.stages.split_leakage import comparable, highest_rate, leak_rates, split_leakage, worst_leaks
+from fastdup_dagster.stages.split_leakage import (
+    NOT_PUBLISHED,
+    comparable,
+    hides_leaks,
+    highest_rate,
+    leak_rates,
+    split_leakage,
+    worst_leaks,
+)
 
 Embedded = Callable[..., pl.DataFrame]
 SPLITS = ("test", "train", "val")
@@ -241,6 +249,14 @@ def test_the_highest_rate_is_told_with_both_splits() -> None:
     rates = leak_rates(leaks, {"val": 4, "train": 10, "test": 4})
     assert highest_rate(rates) == "25.0% of test stands in train too (1 image)"
     assert highest_rate(leak_rates(leaks, {"train": 10})) == "there are no two splits to compare"
+    assert highest_rate(rates, ["new"]).endswith("(1 image); new is not compared")
+
+
+def test_a_limit_is_not_kept_by_a_split_that_is_published_and_could_not_be_compared() -> None:
+    assert hides_leaks({"test": "its tables are mixed"}, 0.0)
+    assert not hides_leaks({"test": "its tables are mixed"}, 1.0), "no limit"
+    assert not hides_leaks({"test": NOT_PUBLISHED}, 0.0), "nothing that could have leaked"
+    assert not hides_leaks({}, 0.0)
 
 
 def test_the_worst_leaks_are_the_pairs_of_the_splits_over_the_limit_by_the_names_of_their_files() -> None:
