@@ -21,7 +21,7 @@ demo: $(READY)  ## make a data set with planted defects, find them, print plante
 	$(BIN)/fastdup-dagster demo
 
 test: $(READY)  ## the test suite, a process per core
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## formatting, lint rules, strict types
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from xdist.scheduler import LoadScopeScheduling
 
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.datasets import DatasetEntry, register
@@ -37,6 +38,23 @@ MakePhotos = Callable[..., list[Path]]
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("suite")
+
+# Modules whose tests share a server or a cluster, and follow one another.
+_ON_ONE_WORKER = ("tests/test_ui.py", "tests/sharding/test_ray_backend.py")
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Tests one by one, but for those that belong together. (Marks of `xdist_group` are lost under pytest 9.2.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in _ON_ONE_WORKER else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """With `-n`, whatever `--dist` says."""
+    return _Scheduling(config, log)
 
 
 # What the machine decides, not what is installed on it.

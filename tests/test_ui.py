@@ -27,7 +27,7 @@ from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.datasets import DatasetEntry, register
 from fastdup_dagster.home import ensure_home
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("ui")]  # one server, one test after another
+pytestmark = pytest.mark.browser
 
 _FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 _FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]

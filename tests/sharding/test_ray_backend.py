@@ -24,8 +24,7 @@ from fastdup_dagster.storage import TableStore
 
 if find_spec("ray") is None:  # not imported yet: what it reads from the environment then is for the backend to set
     pytest.skip("Ray is not installed (pip install 'fastdup_dagster[ray]')", allow_module_level=True)
-# One process runs all of these (`--dist loadgroup`): a cluster takes both cores for seconds until it is there.
-pytestmark = pytest.mark.xdist_group("ray")
+# One process runs all of these (conftest.py): a cluster takes both cores for seconds until it is there.
 
 SHARD = 6
 # Joins the cluster, and kills itself after some shards.
