@@ -26,7 +26,6 @@ REASONS: dict[str, str] = {
 }
 """Why an instance may be left out, in the order in which the rules are applied."""
 
-DEFAULT_REASONS = ("invalid", "duplicates")
 _FLAGS = {"blurry": "is_blurry", "dark": "is_dark", "bright": "is_bright"}
 _NO_BOX = "MISSING_ANNOTATION"
 _DROPPED = {

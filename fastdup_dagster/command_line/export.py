@@ -28,8 +28,6 @@ from fastdup_dagster.storage import open_store, write_atomically
 from fastdup_dagster.work_dir import WorkDir
 from fastdup_dagster.yolo_files import write_yolo
 
-FORMATS = ("coco", "yolo")
-
 
 @dataclass(frozen=True)
 class Published:
