@@ -2,9 +2,9 @@
 
 The graph takes decoded bytes and returns embeddings, so a caller converts nothing:
 
-    pixels        uint8   [N, 192, 192, 3]   RGB, area-resized
-    embedding_576 float32 [N, 576]           not normalised
-    embedding_960 float32 [N, 960]           not normalised; its first 576 columns are embedding_576
+    pixels        uint8   [N, 160, 160, 3]   RGB, area-resized
+    embedding_576 float32 [N, 576]           of length 1
+    embedding_960 float32 [N, 960]           of length 1
     logits        float32 [N, 1000]          ImageNet-1k classes
 """
 
@@ -20,10 +20,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
+from calibration_views import read_pixels, square, view_groups
 from lite0_graphs import (
     CLASSES,
     IR_VERSION,
@@ -50,44 +50,6 @@ PACKAGES = (
     "torchvision",
 )
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-# Windows of each calibration image that the projection is made from besides the whole: shares of its sides.
-WINDOWS = 7
-WINDOW_SIDES = (0.3, 0.8)
-SEED = 0
-
-
-def read_pixels(path: Path) -> Array:
-    """Decode an image at full size: uint8 [height, width, 3], RGB.
-
-    Raises:
-        ValueError: the file is not an image that OpenCV can decode.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"not a readable image: {path.name}")
-    pixels: Array = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return pixels
-
-
-def square(pixels: Array) -> Array:
-    """What the graph takes: uint8 [1, 192, 192, 3], resized by area."""
-    resized: Array = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return resized[None]
-
-
-def views(images: list[Path]) -> Iterator[Array]:
-    """Each image as a whole and some windows of it, as the graph takes them."""
-    random = np.random.default_rng(SEED)
-    for path in images:
-        pixels = read_pixels(path)
-        yield square(pixels)
-        for _ in range(WINDOWS):
-            share = random.uniform(*WINDOW_SIDES)
-            height, width = (int(side * share) for side in pixels.shape[:2])
-            top, left = (
-                random.integers(0, side - part + 1) for side, part in zip(pixels.shape, (height, width), strict=False)
-            )
-            yield square(pixels[top : top + height, left : left + width])
 
 
 def calibration_images(folder: Path) -> list[Path]:
@@ -106,7 +68,7 @@ def observe_ranges(model: onnx.ModelProto, network: Network, images: list[Path])
     """The lowest and highest value of every tensor to be quantised, over all images."""
     names = [name for layer in network.layers for name in dict.fromkeys((layer.name, layer.output))] + ["features"]
     ranges = dict.fromkeys(names, (np.inf, -np.inf))
-    for outputs in _observe(model, names, (square(read_pixels(path)) for path in images)):
+    for outputs in _observe(model, names, (square(read_pixels(path), SIDE)[None] for path in images)):
         for name, values in outputs.items():
             low, high = ranges[name]
             ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
@@ -114,12 +76,12 @@ def observe_ranges(model: onnx.ModelProto, network: Network, images: list[Path])
 
 
 def pooled_features(model: onnx.ModelProto, images: list[Path]) -> Array:
-    """Pooled features of all views of the images, float32 [views, features]."""
-    return np.concatenate([outputs["features"] for outputs in _observe(model, ["features"], views(images))])
+    """Pooled features of the views of all windows of the images, float32 [windows, views, features]."""
+    return np.stack([outputs["features"] for outputs in _observe(model, ["features"], view_groups(images, SIDE))])
 
 
 def _observe(model: onnx.ModelProto, names: list[str], inputs: Iterable[Array]) -> Iterator[dict[str, Array]]:
-    """Run the float graph on one input at a time and give the named tensors."""
+    """Run the float graph on one input, of one image or several, at a time and give the named tensors."""
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
@@ -167,17 +129,19 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
             "normalisation": f"(x - {PIXEL_MEAN}) / {PIXEL_SCALE:g}, inside the graph",
         },
         "outputs": {
-            "embedding_576": {"dtype": "float32", "shape": ["N", 576], "normalised": False},
-            "embedding_960": {"dtype": "float32", "shape": ["N", 960], "normalised": False},
+            "embedding_576": {"dtype": "float32", "shape": ["N", 576], "normalised": True},
+            "embedding_960": {"dtype": "float32", "shape": ["N", 960], "normalised": True},
             "logits": {"dtype": "float32", "shape": ["N", CLASSES], "classes": "imagenet_labels.txt"},
         },
-        "projection": "principal components of rooted features of the calibration images, partly whitened; float16",
+        "projection": "of rooted features of the calibration images and random edits of them: covariance within the "
+        "copies of a window partly whitened, then principal components; float16",
+        "common_coordinate": "the last one of each embedding, the same for all images: cosines are (2 c + 1) / 3",
         "quantisation": {
             "format": "QDQ, static",
             "activations": "uint8 per tensor, lowest to highest value over the calibration images",
             "weights": "int8 per output channel, symmetric, within +-127",
             "saturation": "none on CPUs without VNNI: weights of neighbouring input channels sum to at most 128",
-            "float32": ["global average pool", "square root", "projection"],
+            "float32": ["global average pool", "square root", "projection", "normalisation"],
         },
         "labels": {
             "file": "imagenet_labels.txt",

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from edits import EDITS, edited, read_rgb
 from scores import Array, copy_detection
 
-SIDE = 192
+SIDE = 160
 FEATURES = "features"
 EMBEDDINGS = (FEATURES, "embedding_576", "embedding_960")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -32,12 +32,12 @@ TIMED_SECONDS = 3.0
 
 
 def pixels_of(image: Array) -> Array:
-    """What the graph takes: uint8 [192, 192, 3], resized by area."""
+    """What the graph takes: uint8 [160, 160, 3], resized by area."""
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def edited_pixels(photos: Sequence[Path]) -> tuple[Array, Array]:
-    """Inputs of the originals, uint8 [photos, 192, 192, 3], and of their edits, [edits, photos, 192, 192, 3]."""
+    """Inputs of the originals, uint8 [photos, 160, 160, 3], and of their edits, [edits, photos, 160, 160, 3]."""
     originals = np.empty((len(photos), SIDE, SIDE, 3), np.uint8)
     queries = np.empty((len(EDITS), *originals.shape), np.uint8)
     for number, path in enumerate(photos):
@@ -67,7 +67,7 @@ def session(model: bytes, threads: int) -> ort.InferenceSession:
 
 
 def run(runner: ort.InferenceSession, names: Sequence[str], pixels: Array, batch: int) -> dict[str, Array]:
-    """The named outputs for all of `pixels`, uint8 [n, 192, 192, 3], computed in batches."""
+    """The named outputs for all of `pixels`, uint8 [n, 160, 160, 3], computed in batches."""
     parts = [runner.run(names, {"pixels": pixels[at : at + batch]}) for at in range(0, len(pixels), batch)]
     return {name: np.concatenate([part[at] for part in parts]) for at, name in enumerate(names)}
 

@@ -15,8 +15,8 @@ from fastdup_dagster.images.decode import Decoded
 from fastdup_dagster.schemas import THUMBNAIL_SIDE
 
 WORKING_SIDE = 224
-# Under this ratio of the sides an average is over little more than one pixel: it would blur and save no aliasing.
-_HARDLY_SMALLER = 1.25
+# Under this ratio of the sides a second average would blur more than it saves aliasing: copy detection says so.
+_HARDLY_SMALLER = 1.45
 # Four times the memory of the bytes: not for large images.
 _FLOAT_VALUES = 3_000_000
 # Rows that one matrix product averages at a time: a row is made of few others, so a product with all would be zeros.
@@ -81,7 +81,7 @@ def _bands(length: int, side: int) -> list[tuple[int, int, NDArray[np.float32]]]
 def model_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """`side` x `side` x 3 for a model: a small one of the working image, a large one of the image itself.
 
-    By area averaging, or bicubic where the working image is hardly larger.
+    By area averaging, or bicubic where the working image is little larger.
     """
     if side <= WORKING_SIDE < max(pixels.shape[:2]):
         pixels = to_square(pixels)

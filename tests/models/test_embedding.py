@@ -22,7 +22,7 @@ TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": 
 MakeModel = Callable[..., Path]
 
 
-def picture(seed: int, side: int = 192) -> np.ndarray:
+def picture(seed: int, side: int = 160) -> np.ndarray:
     patches = np.random.default_rng(seed).integers(0, 255, (seed % 5 + 2, 5, 3), dtype=np.uint8)
     return cv2.resize(patches, (side, side), interpolation=cv2.INTER_CUBIC)
 
@@ -68,7 +68,7 @@ def own(path: Path, **settings: object) -> EmbeddingModel:
 
 def test_the_bundled_model_is_576_wide_and_960_on_request(model: EmbeddingModel) -> None:
     images = np.stack([picture(1)])
-    assert (model.width, model.side, model.embed(images).shape) == (576, 192, (1, 576))
+    assert (model.width, model.side, model.embed(images).shape) == (576, 160, (1, 576))
     wide = load_model(settings_from({"high_accuracy": True}))
     assert wide.width == load_model(settings_from({"d": 960})).width == 960
     assert wide.embed(images).dtype == np.float32
@@ -80,6 +80,13 @@ def test_the_bundled_model_tells_pictures_apart_and_knows_them_again(model: Embe
     softer = np.stack([cv2.GaussianBlur(image, (3, 3), 0) for image in images])
     first, second = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (model.embed(images), model.embed(softer)))
     assert (first @ second.T).argmax(axis=1).tolist() == list(range(6))
+
+
+def test_the_bundled_vectors_are_of_length_1_and_share_a_third_of_it() -> None:
+    for settings in ({}, {"high_accuracy": True}):
+        vectors = load_model(settings_from(settings)).embed(np.stack([picture(seed) for seed in range(3)]))
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
+        assert vectors[:, -1] ** 2 == pytest.approx(1 / 3, abs=1e-6)
 
 
 def test_a_vector_does_not_depend_on_its_batch_bit_for_bit(model: EmbeddingModel) -> None:

@@ -27,7 +27,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 from fastdup_dagster.models import load_model
 from fastdup_dagster.settings import settings_from
 model = load_model(settings_from({"providers": ["openvino"]}))
-model.embed(np.zeros((1, 192, 192, 3), dtype=np.uint8))
+model.embed(np.zeros((1, 160, 160, 3), dtype=np.uint8))
 assert not [name for name in sys.modules if "telemetry" in name], sys.modules
 assert "onnxruntime" not in sys.modules
 import openvino.tools, importlib.util
@@ -44,7 +44,7 @@ def served() -> EmbeddingModel:
 def pictures(count: int) -> np.ndarray:
     random = np.random.default_rng(3)
     patches = [random.integers(0, 255, (number % 5 + 2, 5, 3), dtype=np.uint8) for number in range(count)]
-    return np.stack([cv2.resize(patch, (192, 192), interpolation=cv2.INTER_CUBIC) for patch in patches])
+    return np.stack([cv2.resize(patch, (160, 160), interpolation=cv2.INTER_CUBIC) for patch in patches])
 
 
 def write(path: Path, nodes: list[onnx.NodeProto], inputs: list[tuple[str, int, list]], outputs: list[str]) -> Path:
