@@ -30,7 +30,8 @@ from fastdup_dagster.sources.coco import read_coco
 from fastdup_dagster.sources.label_files import place_of, suffix
 from fastdup_dagster.sources.labels import LabelledBox, LabelSet, clean
 from fastdup_dagster.sources.voc import read_voc
-from fastdup_dagster.sources.yolo import YAML_SUFFIXES, read_yolo
+from fastdup_dagster.sources.yolo import YAML_SUFFIXES
+from fastdup_dagster.sources.yolo_labels import read_yolo
 
 # What the results say of every instance: a user's columns of these names come from earlier results.
 RESERVED = ("index", "error_code", "is_valid", "is_annotated")
@@ -95,10 +96,6 @@ def read_labels(given: Any) -> LabelSet | None:
         return None
     path = place_of(given)
     kind = suffix(path)
-    if kind in YAML_SUFFIXES and isinstance(path, str):
-        raise NotImplementedError(
-            f"annotations={path!r}: YOLO data sets in a bucket are not supported; COCO, Pascal VOC and csv are"
-        )
     if kind in YAML_SUFFIXES:
         return read_yolo(path, _size_of)
     if kind == ".json":

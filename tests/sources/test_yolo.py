@@ -10,7 +10,8 @@ import pytest
 
 from fastdup_dagster.sources import NothingFoundError, open_source
 from fastdup_dagster.sources.labels import LabelSet
-from fastdup_dagster.sources.yolo import label_path, open_yolo, read_yolo
+from fastdup_dagster.sources.yolo import open_yolo
+from fastdup_dagster.sources.yolo_labels import label_path, read_yolo
 
 SIZE = (200, 100)
 
