@@ -137,7 +137,8 @@ def label_table(labels: LabelSet, data_type: str = "infer") -> LabelTable:
     _add_boxes(columns, [None if box is None else box.box for box in rows])
     columns.add_fields([image.fields for image in images], columns.header.image_fields, _image_column)
     columns.add_fields([{} if box is None else box.fields for box in rows], columns.header.fields, _box_column)
-    repeated = len(labels.boxes) - len({(box.image, *map(repr, box.box)) for box in labels.boxes})
+    good = [(box.image, *map(repr, box.box)) for box in labels.boxes if box.error is None]
+    repeated = len(good) - len(set(good))
     notes = [f"{repeated} boxes repeat another one of the same image"] if repeated else []
     return LabelTable(
         filenames=[image.filename for image in images],

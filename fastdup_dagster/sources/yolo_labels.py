@@ -166,7 +166,8 @@ def _orphans(data: YoloData, files: Sequence[str | None]) -> list[str]:
         ]
     if not found:
         return []
-    return [f"{len(found)} label files are of no image that is there, left out: {', '.join(found[:_SHOWN])}"]
+    first = ", ".join(found[:_SHOWN])
+    return [f"{len(found)} label files are not called like an image that is there, with .txt, and left out: {first}"]
 
 
 def _label_folder(folder: str | Path) -> str | Path:

@@ -86,7 +86,7 @@ def test_a_data_set_in_a_bucket_is_that_of_the_folder_whatever_the_server_does(
     assert [box.label for box in here.boxes] == ["cat", "dog", "9", "cat", None, "dog", "cat"]
     bad = here.boxes[4].error
     assert bad is not None and bad.startswith(f"{folder}/labels/train/photo-0001.txt:2: ")
-    assert f"1 label files are of no image that is there, left out: {folder}/labels/train/gone.txt" in here.notes
+    assert f"with .txt, and left out: {folder}/labels/train/gone.txt" in here.notes[-2]
     assert any("1 labels are of classes that" in note for note in here.notes)
 
 
