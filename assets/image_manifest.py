@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from pydantic import Field
 
 from fastdup_dagster.assets import detections, expectations, quality
 from fastdup_dagster.assets.gates import check_specs, gate, records
@@ -34,6 +35,12 @@ _FIRST: dict[str, dict[str, Any]] = {
     "detections": {"asset": "detections", "check": "one_row_per_image"},
     "image_manifest": {},
 }
+
+
+class ListingConfig(dg.Config):
+    """What may be asked of one run."""
+
+    recompute: bool = Field(False, description="look for boxes in every image again")
 
 
 @dg.multi_asset(
@@ -67,6 +74,7 @@ _FIRST: dict[str, dict[str, Any]] = {
 )
 def image_manifest(
     context: dg.AssetExecutionContext,
+    config: ListingConfig,
     datasets: DatasetsResource,
     store: StoreResource,
     model: ModelResource,
@@ -81,7 +89,8 @@ def image_manifest(
     observe_listing(context.instance, key, datasets)
     wanted = [table for table in _TABLES if table in selected and (asked or table != "detections")]
     with of.lock("detections", key) if asked else nullcontext():
-        finder = Finder(settings, of, key, progress.track(context, "detections")) if asked else None
+        report = progress.track(context, "detections") if asked else None
+        finder = Finder(settings, of, key, report, config.recompute) if asked else None
         try:
             listing = datasets.listing(key, finder)
         except NothingFoundError as error:

@@ -80,11 +80,11 @@ class Request:
         """Folder, or prefix in an object store, that relative names start at."""
         if self.input_dir is None and self.annotations is not None and self.annotations.base is not None:
             return self.annotations.base
-        if isinstance(self.input_dir, str) and is_remote(self.input_dir):
-            return remote_base(self.input_dir)
         if isinstance(self.input_dir, str):
-            if is_yolo(self.input_dir) and Path(self.input_dir).expanduser().is_file():
+            if is_yolo(self.input_dir) and (is_remote(self.input_dir) or Path(self.input_dir).expanduser().is_file()):
                 return yolo_root(self.input_dir)
+            if is_remote(self.input_dir):
+                return remote_base(self.input_dir)
             path = Path(self.input_dir).expanduser()
             return path.absolute() if path.is_dir() or not path.exists() else path.absolute().parent
         return Path.cwd()

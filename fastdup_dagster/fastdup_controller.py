@@ -243,7 +243,7 @@ class FastdupController(SearchMethods):
 
         Raises:
             FileExistsError: if something is in the folder.
-            ValueError: for an id that is not there, or another task.
+            ValueError: for an id that is not there, another task, or images that no link or copy can be made of.
         """
         from fastdup_dagster.yolo_files import write_yolo
 

@@ -30,7 +30,8 @@ from fastdup_dagster.sources.coco import read_coco
 from fastdup_dagster.sources.label_files import place_of, suffix
 from fastdup_dagster.sources.labels import LabelledBox, LabelSet, clean
 from fastdup_dagster.sources.voc import read_voc
-from fastdup_dagster.sources.yolo import YAML_SUFFIXES, read_yolo
+from fastdup_dagster.sources.yolo import YAML_SUFFIXES
+from fastdup_dagster.sources.yolo_labels import read_yolo
 
 # What the results say of every instance: a user's columns of these names come from earlier results.
 RESERVED = ("index", "error_code", "is_valid", "is_annotated")
@@ -95,10 +96,6 @@ def read_labels(given: Any) -> LabelSet | None:
         return None
     path = place_of(given)
     kind = suffix(path)
-    if kind in YAML_SUFFIXES and isinstance(path, str):
-        raise NotImplementedError(
-            f"annotations={path!r}: YOLO data sets in a bucket are not supported; COCO, Pascal VOC and csv are"
-        )
     if kind in YAML_SUFFIXES:
         return read_yolo(path, _size_of)
     if kind == ".json":
@@ -140,7 +137,8 @@ def label_table(labels: LabelSet, data_type: str = "infer") -> LabelTable:
     _add_boxes(columns, [None if box is None else box.box for box in rows])
     columns.add_fields([image.fields for image in images], columns.header.image_fields, _image_column)
     columns.add_fields([{} if box is None else box.fields for box in rows], columns.header.fields, _box_column)
-    repeated = len(labels.boxes) - len({(box.image, *map(repr, box.box)) for box in labels.boxes})
+    good = [(box.image, *map(repr, box.box)) for box in labels.boxes if box.error is None]
+    repeated = len(good) - len(set(good))
     notes = [f"{repeated} boxes repeat another one of the same image"] if repeated else []
     return LabelTable(
         filenames=[image.filename for image in images],

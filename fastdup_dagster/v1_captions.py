@@ -1,11 +1,14 @@
 """`fd.caption`: captions of the instances of a finished run, beside their annotations.
 
-What was captioned is kept in work_dir, a table for each captioner: the same images are not captioned again.
+What was captioned is kept in work_dir, a table for each captioner: the same images are not captioned again. That is a
+cache: the tables of the captioners used last stay, others go.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +21,11 @@ from fastdup_dagster.checks import choice, whole
 from fastdup_dagster.models.captioning.opened import opened_when_used
 from fastdup_dagster.pandas_frames import to_pandas
 from fastdup_dagster.results import Results, with_annotations
+from fastdup_dagster.schemas import CAPTIONS
 from fastdup_dagster.settings import CaptionSettings
 from fastdup_dagster.stages.captions import caption_recipe, stage_captions
 from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.storage import BusyError, TableStore, remove_tree
 from fastdup_dagster.work_dir import KEY
 
 if TYPE_CHECKING:
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 
 _DEVICES = {"cpu": ("cpu",), "cuda": ("cuda",), "gpu": ("cuda",), "openvino": ("openvino",)}
 _SHOWN = 5
+# Tables of captioners, those used last; a captioner with other options is another one.
+KEPT_CAPTIONERS = 8
+_RECIPE = re.compile(r"[0-9a-f]{32}")
 _MADE = ("caption", "model", "error")
 
 
@@ -108,7 +116,26 @@ def _captions(results: Results, request: CaptionRequest, wanted: pl.DataFrame) -
             captions.staged.publish()
             captions.finish()
         made = store.read("captions", key, ["index", *_MADE])
+    _forget_oldest(store)
     return made.join(wanted, on="index", how="semi", maintain_order="left")
+
+
+def _last_used(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # another process was faster
+        return 0
+
+
+def _forget_oldest(store: TableStore) -> None:
+    """Removes the tables of captioners that were not used for longest; one that is in use stays."""
+    folder = store.path(CAPTIONS.name, f"{KEY}/_").parent
+    tables = [path for path in folder.glob("*.parquet") if _RECIPE.fullmatch(path.stem)]
+    for path in sorted(tables, key=_last_used, reverse=True)[KEPT_CAPTIONERS:]:
+        key = f"{KEY}/{path.stem}"
+        with contextlib.suppress(BusyError), store.lock(CAPTIONS.name, key, patience=0):
+            path.unlink(missing_ok=True)
+            remove_tree(store.staging(CAPTIONS.name, key))
 
 
 def _wanted(results: Results, subset: Sequence[Any] | None) -> pl.DataFrame:

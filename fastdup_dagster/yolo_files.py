@@ -11,11 +11,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from fastdup_dagster.images import ImageError, read_bytes
 from fastdup_dagster.label_files import UNLABELLED, WrittenBox, WrittenImage
 from fastdup_dagster.label_tables import Header
-from fastdup_dagster.sources import local_path
+from fastdup_dagster.sources import is_remote, local_path, path_of
 from fastdup_dagster.sources.coco import polygon_numbers
+from fastdup_dagster.sources.label_files import in_parallel
 from fastdup_dagster.sources.labels import extent, number
+from fastdup_dagster.sources.parts import part_of
 
 TASKS = ("detect", "segment", "obb")
 _UNSAFE = re.compile(r"[\x00-\x1f/\\]")
@@ -41,7 +44,7 @@ def write_yolo(
 
     Raises:
         FileExistsError: if something is in the folder.
-        ValueError: for another task.
+        ValueError: for another task, and for images that no link or copy can be made of.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty: give a new folder")
@@ -52,16 +55,19 @@ def write_yolo(
         raise ValueError(f"task={task!r}: expected one of {', '.join(TASKS)}")
     shape = described.get("kpt_shape") if task == "detect" else None
     classes = _Classes(header.rest.get("categories", ()))
+    _refuse_unplaceable(images, copy_images)
+    placed: list[tuple[Path, str]] = []
     taken: set[str] = set()
     splits: dict[str, None] = {}
     for image in images:
         split = _safe(image.split or "train")
         splits[split] = None
         place = _free(_inside(image.filename, split), taken, split)
-        _place_image(folder / "images" / split / place, local_path(image.uri), copy_images)
+        placed.append((folder / "images" / split / place, image.uri))
         labels = folder / "labels" / split / place.with_suffix(".txt")
         labels.parent.mkdir(parents=True, exist_ok=True)
         labels.write_text("".join(_lines(image, classes, task, shape)), encoding="ascii")
+    _place_images(placed, copy_images)
     described = {"path": ".", **{split: f"images/{split}" for split in splits}, "names": classes.names}
     described |= {"task": task} if task != "detect" else {}
     described |= {"kpt_shape": shape} if shape else {}
@@ -173,8 +179,41 @@ def _free(place: PurePosixPath, taken: set[str], split: str) -> PurePosixPath:
     return found
 
 
-def _place_image(target: Path, source: bytes, copy: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _refuse_unplaceable(images: Sequence[WrittenImage], copy: bool) -> None:
+    for image in images:
+        part = part_of(image.uri)
+        shown = os.fsdecode(path_of(image.uri))
+        if part is not None and part.kind == "video":
+            raise ValueError(f"{shown} is a frame of a video, which no file of its own can be made of")
+        if not copy and (part is not None or is_remote(image.uri)):
+            raise ValueError(f"no link leads to {shown}: copy the images (copy_images=True, --copy-images)")
+
+
+def _place_images(images: Sequence[tuple[Path, str]], copy: bool) -> None:
+    """Copies or links; what is in an object store is read many files at a time."""
+    remote = [(target, uri) for target, uri in images if is_remote(uri)]
+    for target, uri in images:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if part_of(uri) is None and not is_remote(uri):
+            _place_file(target, local_path(uri), copy)
+        elif not is_remote(uri):
+            _write_copy((target, uri))
+    for _ in in_parallel(_write_copy, remote):
+        pass
+
+
+def _write_copy(pair: tuple[Path, str]) -> None:
+    target, uri = pair
+    try:
+        data = read_bytes(uri)
+    except ImageError as error:
+        if error.code == "MISSING_FILE":  # its labels stay
+            return
+        raise ValueError(f"{os.fsdecode(path_of(uri))} cannot be copied: {error}") from error
+    target.write_bytes(data)
+
+
+def _place_file(target: Path, source: bytes, copy: bool) -> None:
     if copy and os.path.isfile(source):  # noqa: PTH113 bytes
         shutil.copyfile(source, os.fsencode(target))
     else:

@@ -124,7 +124,9 @@ def analyse(
     observe_data_set(instance, name, list(entry.splits), datasets)
     anew = {"config": {"recompute": recompute}}
     later = {"config": {"report": False}}  # one for all runs, below
-    reading = {"ops": {"features": anew, "galleries": later} | ({"captions": anew} if captions else {})}
+    reading = {
+        "ops": {"image_manifest": anew, "features": anew, "galleries": later} | ({"captions": anew} if captions else {})
+    }
     tables = WITH_CAPTIONS if captions else None
     runs = {}
     for split in splits:

@@ -11,6 +11,8 @@ from PIL import Image
 from fastdup_dagster.images.decode import ImageError, decode, jpeg_orientation
 from fastdup_dagster.sources.opening import open_binary
 
+# Where the size of most images is: of a remote one, no more is read.
+_FIRST = 32_768
 # Metadata of a JPEG come before its size; a colour profile or a preview among them seldom makes more than this.
 _HEAD = 262_144
 _ON_THEIR_SIDE = (5, 6, 7, 8)
@@ -25,13 +27,15 @@ def image_size(uri: str) -> tuple[int, int]:
         ImageError: if the file cannot be read, or is no image.
     """
     try:
-        with open_binary(uri, _HEAD) as file:
-            data = file.read(_HEAD)
-            if (size := _jpeg_size(data)) is not None:
-                return size
+        with open_binary(uri, _FIRST) as file:
+            data = b""
+            for more in (_FIRST, _HEAD - _FIRST):
+                data += file.read(more)
+                if (size := _jpeg_size(data)) is not None:
+                    return size
             return _size(data + file.read())
     except OSError as error:
-        raise ImageError("READ_ERROR", f"{error.strerror}") from error
+        raise ImageError("READ_ERROR", error.strerror or str(error)) from error
 
 
 def _size(data: bytes) -> tuple[int, int]:

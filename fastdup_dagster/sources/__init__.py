@@ -16,7 +16,7 @@ from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, container_kind, disp
 from fastdup_dagster.sources.remote_errors import RemoteError
 from fastdup_dagster.sources.s3 import S3Source
 from fastdup_dagster.sources.splits import find_splits, images_outside
-from fastdup_dagster.sources.yolo import is_yolo, open_yolo
+from fastdup_dagster.sources.yolo import YoloSource, is_yolo, open_yolo
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -65,7 +65,7 @@ def open_source(input_dir: str | Path | Sequence[str | bytes | Path], settings: 
         if path.is_dir():
             return FolderSource(path, settings)
         if is_yolo(path) and path.is_file():
-            return _yolo_source(path, settings)
+            return YoloSource(open_yolo(path))
         if path.is_file() and container_kind(os.fsencode(path)):
             return ListSource([path.name], base=path.absolute().parent, name=str(path), settings=settings)
         if path.is_file():
@@ -87,15 +87,11 @@ def open_source(input_dir: str | Path | Sequence[str | bytes | Path], settings: 
 
 
 def _remote_source(given: str, settings: Settings | None) -> Source:
-    """A prefix, or one object, as its extension says: an archive, a video, or a list file."""
+    """A prefix, or one object, as its extension says: a YOLO yaml, an archive, a video, or a list file."""
+    if is_yolo(given):
+        return YoloSource(open_yolo(given))
     if not is_remote_file(given):
         return S3Source(given, settings)
     place = location(given)
     paths = [place.key.rpartition("/")[2]] if container_kind(os.fsencode(place.key)) else read_list_file(given)
     return ListSource(paths, base=remote_base(given), name=given, settings=settings)
-
-
-def _yolo_source(path: Path, settings: Settings | None) -> ListSource:
-    data = open_yolo(path)
-    names = [data.name_of(entry) for entry, _ in data.images]
-    return ListSource(names, base=data.root, name=str(path), settings=settings)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from fastdup_dagster.sources.locations import Location, is_remote, location, location_of
 from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
 from fastdup_dagster.sources.remote_errors import EndpointError, NoCredentialsError, RemoteError
 
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
 _AT_ONCE = 16 * CONNECTIONS
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def place_of(given: str | Path) -> str | Path:
@@ -45,16 +52,41 @@ def parent_of(place: str) -> str | None:
     return Location(where.server, where.bucket, key.rpartition("/")[0]).text if key else None
 
 
+def folder_of(place: str | Path) -> str | Path:
+    """The folder, or prefix, that a file is in."""
+    if isinstance(place, Path):
+        return place.absolute().parent
+    where = location(place)
+    return Location(where.server, where.bucket, where.key.rpartition("/")[0]).text
+
+
+def lines_of(data: bytes, errors: str = "backslashreplace") -> list[str]:
+    """The lines of a text file: UTF-8, or UTF-16 if it says so, whatever the system that it was written on.
+
+    Args:
+        data: its bytes.
+        errors: as of `bytes.decode`, for what is not UTF-8.
+    """
+    if data.startswith(_UTF_16):
+        return _LINE_END.split(data.decode("utf-16", "replace"))
+    return _LINE_END.split(data.decode("utf-8", errors).removeprefix("\ufeff"))
+
+
+def in_parallel(call: Callable[[_Given], _Made], given: Iterable[_Given]) -> Iterator[_Made]:
+    """The results of calls that wait for an object store, in order; many at a time, a bounded number ahead."""
+    waiting = iter(given)
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="labels") as pool:
+        while some := list(itertools.islice(waiting, _AT_ONCE)):
+            yield from pool.map(call, some)
+
+
 def read_objects(uris: Iterable[str]) -> Iterator[bytes | OSError]:
     """The bytes of objects, or why there are none; in order, many requests at a time.
 
     Raises:
         EndpointError, NoCredentialsError: which concern all of them.
     """
-    waiting = iter(uris)
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="labels") as pool:
-        while some := list(itertools.islice(waiting, _AT_ONCE)):
-            yield from pool.map(_read_object, some)
+    return in_parallel(_read_object, uris)
 
 
 def _read_object(uri: str) -> bytes | OSError:

@@ -123,11 +123,11 @@ def endpoint_of(server: str) -> str | None:
 def is_remote_file(text: str) -> bool:
     """Whether an input is one object, as its extension says, and not a prefix.
 
-    That is a list file, an archive or video, or, wrongly, an image.
+    That is a list file, a YOLO yaml, an archive or video, or, wrongly, an image.
     """
     name = os.fsencode(location(text).key)
     kind = extension(name)
-    return kind in ("txt", "csv") or kind in IMAGE_EXTENSIONS or container_kind(name) is not None
+    return kind in ("txt", "csv", "yaml", "yml") or kind in IMAGE_EXTENSIONS or container_kind(name) is not None
 
 
 def remote_base(text: str) -> str:

@@ -64,6 +64,10 @@ class _RemoteFile(io.RawIOBase):
             self._size, self._etag = int(headers["Content-Length"]), self._etag or headers.get("ETag")
         return self._size
 
+    def readall(self) -> bytes:
+        """The rest, by one request: the one inherited asks block by small block."""
+        return self.read(max(0, self._end() - self._position)) or b""
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         length = len(buffer) if self._size is None else min(len(buffer), self._size - self._position)
         if length <= 0:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from fastdup_dagster.settings import Settings, is_detector
 from fastdup_dagster.sources.part_reading import keeping_open
 from fastdup_dagster.stages.decode_worker import Reader
 from fastdup_dagster.stages.embedding_backend import Progress
+from fastdup_dagster.stages.frame_turns import Turn, turns
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.read_ahead import reader_of
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
@@ -76,6 +80,7 @@ class Finder:
         store: where what was published is looked up, and what is found is kept until `finish`.
         key: partition key.
         progress: called with the images done and to do.
+        recompute: look at every image again.
 
     Attributes:
         files: the listing that it was called with.
@@ -83,8 +88,16 @@ class Finder:
         detector: id of the detector.
     """
 
-    def __init__(self, settings: Settings, store: TableStore, key: str, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: TableStore,
+        key: str,
+        progress: Progress | None = None,
+        recompute: bool = False,
+    ) -> None:
         self._settings, self._store, self._key, self._progress = settings, store, key, progress
+        self._recompute = recompute
         self._detector = open_detector(settings)
         self.detector = self._detector.id
         self.files, self.found = IMAGE_MANIFEST.frame(), DETECTIONS.frame()
@@ -92,7 +105,9 @@ class Finder:
     def __call__(self, files: pl.DataFrame) -> pl.DataFrame:
         """The listing of what is found in the images of another one."""
         self.files = files
-        self.found = look(files, self._settings, self._detector, self._store, self._key, self._progress)
+        self.found = look(
+            files, self._settings, self._detector, self._store, self._key, self._progress, self._recompute
+        )
         return crops_of(files, _even(self.found), str(self._settings.bounding_box))
 
     def finish(self) -> None:
@@ -240,9 +255,10 @@ def _look(
     """Rows of the images at these positions; they are written as parts while it goes on."""
     uris, ids, sizes = files["uri"], files["index"], files["file_size"]
 
-    def one(position: int) -> dict[str, Any]:
+    def one(position: int, turn: Turn | None) -> dict[str, Any]:
         row = {"index": ids[position], "source_key": keys[position], "boxes": [], "labels": [], "confidences": []}
-        return row | _found(read, uris[position], settings.max_pixels, detector)
+        reader = read if turn is None else partial(turn.read, read)
+        return row | _found(reader, uris[position], settings.max_pixels, detector)
 
     blocks: list[pl.DataFrame] = [DETECTIONS.frame()]
     pending: list[dict[str, Any]] = []
@@ -253,7 +269,8 @@ def _look(
         reader_of((uris[position], sizes[position]) for position in todo) as read,
         ThreadPoolExecutor(settings.threads, thread_name_prefix="detect") as pool,
     ):
-        for done, row in enumerate(_in_order(pool, one, todo, 2 * settings.threads), 1):
+        begun = zip(todo, turns(uris[position] for position in todo), strict=True)
+        for done, row in enumerate(_in_order(pool, one, begun, 2 * settings.threads), 1):
             pending.append(row)
             if time.monotonic() - written >= _PART_SECONDS or done == len(todo):
                 blocks.append(_write_part(pending, parts))
@@ -263,13 +280,14 @@ def _look(
     return pl.concat(blocks)
 
 
-def _in_order(pool: ThreadPoolExecutor, call: Any, todo: Sequence[int], ahead: int) -> Iterator[dict[str, Any]]:
+def _in_order(
+    pool: ThreadPoolExecutor, call: Any, given: Iterator[tuple[Any, ...]], ahead: int
+) -> Iterator[dict[str, Any]]:
     """Results in order, with a few calls in flight: what waits for its turn is bounded."""
-    running = [pool.submit(call, position) for position in todo[:ahead]]
-    for number in range(len(todo)):
-        if number + ahead < len(todo):
-            running.append(pool.submit(call, todo[number + ahead]))
-        yield running.pop(0).result()
+    running = deque(pool.submit(call, *one) for one in islice(given, ahead))
+    while running:
+        running.extend(pool.submit(call, *one) for one in islice(given, 1))
+        yield running.popleft().result()
 
 
 def _found(read: Reader, uri: str, max_pixels: int, detector: Detector) -> dict[str, Any]:

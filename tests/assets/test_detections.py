@@ -17,9 +17,11 @@ from PIL import Image
 
 from fastdup_dagster.assets.checks import CHECKS
 from fastdup_dagster.assets.observed import DETECTOR_MODEL, observed_version
+from fastdup_dagster.command_line.analyse import analyse
 from fastdup_dagster.command_line.display import PlainDisplay
 from fastdup_dagster.command_line.refresh import Refresh
 from fastdup_dagster.command_line.selection import choose
+from fastdup_dagster.datasets import load_dataset
 from fastdup_dagster.definitions import build_definitions
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import open_source
@@ -140,6 +142,15 @@ def test_the_listing_alone_looks_at_no_image_twice(found: Project, monkeypatch: 
     assert set(made(listed(found))) == {"detections", "image_manifest"}
     assert len(seen) == 3
     assert not found.store.staging("detections", KEY).exists()
+
+
+def test_recompute_looks_at_every_image_again(found: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = looks(monkeypatch)
+    entry, display = load_dataset("pets"), PlainDisplay(lambda line: None)
+    for recompute, many in ((False, 3), (False, 3), (True, 6)):
+        done = analyse(found.instance, "pets", entry, ["train"], display, {}, recompute)
+        assert done.splits["train"].success
+        assert len(seen) == many
 
 
 def longer(frame: pl.DataFrame) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from fastdup_dagster.annotations import read_annotations
 from fastdup_dagster.sources.coco import read_coco
 from fastdup_dagster.sources.labels import LabelSet
 from fastdup_dagster.sources.voc import read_voc
-from fastdup_dagster.sources.yolo import read_yolo
+from fastdup_dagster.sources.yolo_labels import read_yolo
 
 ODD = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, "\ud800"])

@@ -82,8 +82,6 @@ def test_a_data_set_in_a_bucket_takes_its_boxes_from_there(s3_server: Any, folde
     assert [uri.rpartition("/")[2] for uri in frame["uri"]] == [f"{name}.jpg" for name in _NAMES]
 
 
-def test_yolo_in_a_bucket_is_refused_and_csv_is_read(s3_server: Any) -> None:
-    bucket = s3_server.bucket(**{"data.yaml": b"train: images\n", "labels.csv": b"filename,label\na.jpg,cat\n"})
-    with pytest.raises(NotImplementedError, match="YOLO data sets in a bucket"):
-        read_annotations(f"s3://{bucket}/data.yaml")
+def test_csv_in_a_bucket_is_read(s3_server: Any) -> None:
+    bucket = s3_server.bucket(**{"labels.csv": b"filename,label\na.jpg,cat\n"})
     assert read_annotations(f"s3://{bucket}/labels.csv").filenames == ["a.jpg"]

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from fastdup_dagster.label_tables import label_table
 from fastdup_dagster.sources import NothingFoundError, open_source
 from fastdup_dagster.sources.labels import LabelSet
-from fastdup_dagster.sources.yolo import label_path, open_yolo, read_yolo
+from fastdup_dagster.sources.yolo import open_yolo
+from fastdup_dagster.sources.yolo_labels import label_path, read_yolo
 
 SIZE = (200, 100)
 
@@ -111,6 +113,12 @@ def test_classes_without_a_name_are_told(tmp_path: Path) -> None:
     path = data_set(tmp_path, {"images/train/a.jpg": "7 .5 .5 .2 .4\n"}, "train: images/train\nnames: [cat]")
     found = read(path)
     assert found.boxes[0].label == "7" and found.notes == [f"1 labels are of classes that {path} does not name: 7"]
+
+
+def test_lines_that_are_no_labels_are_no_boxes_that_come_twice(tmp_path: Path) -> None:
+    lines = "cat .5 .5 .2 .4\ndog .5 .5 .2 .4\n0 .5 .5 .2 .4\n0 .5 .5 .2 .4\n"
+    path = data_set(tmp_path, {"images/train/a.jpg": lines}, "train: images/train\nnames: {'0': cat}")
+    assert label_table(read(path)).notes == ["1 boxes repeat another one of the same image"]
 
 
 def test_lists_of_files_folders_outside_and_images_in_two_splits(tmp_path: Path) -> None:

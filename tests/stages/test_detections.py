@@ -17,10 +17,12 @@ from fastdup_dagster.models.detectors import Detection
 from fastdup_dagster.schemas import DETECTIONS, IMAGE_MANIFEST
 from fastdup_dagster.settings import Settings, settings_from
 from fastdup_dagster.sources import open_source
+from fastdup_dagster.sources.video import FrameReader
 from fastdup_dagster.stages.detections import crops_of, detect
 from fastdup_dagster.stages.image_manifest import list_images
 from fastdup_dagster.storage import TableStore, open_store
 from tests.conftest import S3Server
+from tests.sources.test_video import write_video
 
 SETTINGS = settings_from({"num_threads": 2})
 
@@ -161,3 +163,22 @@ def test_an_image_that_a_detector_fails_on_keeps_its_row_and_is_tried_again(
     again = Bright()
     assert "READ_ERROR" not in detect(files, SETTINGS, again, store, "a/b")["error_code"].to_list()
     assert again.looked == failed.height
+
+
+def test_a_video_is_decoded_once_however_many_threads_look_at_its_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, read = [], []
+    begin, plain = FrameReader.__init__, FrameReader.read
+    monkeypatch.setattr(FrameReader, "__init__", lambda self, uri: opened.append(uri) or begin(self, uri))
+    monkeypatch.setattr(FrameReader, "read", lambda self, n, *given: read.append((self, n)) or plain(self, n, *given))
+    (tmp_path / "videos").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / "videos" / name, frames=12)
+    settings = settings_from({"num_threads": 4, "video_frames": "all"})
+    files = list_images(open_source(str(tmp_path / "videos"), settings), settings).frame
+    found = detect(files, settings, Bright(), TableStore(tmp_path), "a/b")
+    assert len(found) == 24 and found["error_code"].null_count() == 24
+    assert len(opened) == 2
+    for reader in {reader for reader, _ in read}:
+        assert [number for who, number in read if who is reader] == list(range(12))

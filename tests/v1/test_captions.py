@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 import fastdup_dagster as fastdup
-from fastdup_dagster import Fastdup
+from fastdup_dagster import Fastdup, v1_captions
 from fastdup_dagster.models.captioning import opened
 from fastdup_dagster.models.captioning.tags import TagsCaptioner
 from fastdup_dagster.models.store import ModelStore
+from fastdup_dagster.storage import TableStore
 
 TINY = Path(__file__).parents[1] / "models" / "captioning" / "fixtures"
 QUIET = {"print_summary": False, "num_threads": 2, "nnf_mode": "Flat"}
@@ -104,6 +105,30 @@ def test_what_was_captioned_is_kept_for_each_captioner(
     assert set(three["caption"]).isdisjoint(every["caption"])
     fd.run(overwrite=True, **QUIET)
     pd.testing.assert_frame_equal(fd.caption("tags"), every)
+
+
+def test_tables_of_the_captioners_used_last_stay_and_one_in_use_and_files_of_others_do(
+    tmp_path: Path, photos: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(v1_captions, "KEPT_CAPTIONERS", 2)
+    photos(tmp_path / "in", 1)  # type: ignore[operator]
+    fd = fastdup.create(tmp_path / "work", tmp_path / "in")
+    fd.run(**QUIET)
+    folder = tmp_path / "work" / "captions" / "run" / "all"
+
+    def caption(top_k: int) -> set[str]:
+        fd.caption("tags", kwargs={"top_k": top_k})
+        return {path.stem for path in folder.glob("*.parquet")}
+
+    (first,) = caption(1)
+    (second,) = caption(2) - {first}
+    caption(1)  # is used again, so the other one is the oldest
+    (third,) = caption(3) - {first, second}
+    assert caption(1) == {first, third}
+    (folder / "mine.parquet").write_bytes(b"x")
+    with TableStore(tmp_path / "work").lock("captions", f"run/all/{third}"):
+        assert caption(4) > {first, third, "mine"}
+    assert third not in caption(1)
 
 
 def test_a_column_of_the_users_that_is_called_caption_keeps_its_values(tmp_path: Path, photos: object) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import skimage.data
 
+from fastdup_dagster.models.detectors.base import Detection
 from fastdup_dagster.models.detectors.text import TextDetector
 
 needs_rapidocr = pytest.mark.skipif(
@@ -63,3 +64,19 @@ def test_faint_letters_that_are_large_in_a_small_image_are_read(reader: TextDete
     assert found.label == "harbour"
     x, y, width, height = found.box
     assert 30 < x < 50 and 20 < y < 45 and 150 < width < 260 and 25 < height < 60
+
+
+@needs_rapidocr
+def test_what_is_read_unsurely_is_no_box_and_what_is_there_is_found_with_the_lighting_evened(
+    reader: TextDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formula = np.stack([skimage.data.text()] * 3, axis=2)  # by hand, seen aslant: (s) = 1 ∫ t, (t-x) …, no word
+    found = reader.detect(formula)
+    assert [detection.label for detection in found] == ["=1"]
+    assert all(detection.confidence >= 0.75 for detection in reader.detect(np.stack([skimage.data.page()] * 3, axis=2)))
+    unsure = [Detection((0.0, 0.0, 9.0, 9.0), "=1", 0.7)]
+    looks: list[int] = []
+    monkeypatch.setattr(reader, "_read", lambda pixels: looks.append(1) or unsure[: len(looks)])
+    assert reader.detect(formula) == [] and len(looks) == 3
+    unsure.clear()
+    assert reader.detect(formula) == [] and len(looks) == 5
