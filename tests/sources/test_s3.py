@@ -111,9 +111,9 @@ def test_a_listing_of_several_pages_is_streamed(s3_server: Any) -> None:
             s3_server.client.put_object(Bucket=bucket, Key=f"{number}.jpg", Body=b"x")
         pages = object_store("").pages(location(f"s3://{bucket}"), most=3)
         before = sum(proxy.paths.values())
-        assert [item["Key"] for item in next(pages)["Contents"]] == ["0.jpg", "1.jpg", "2.jpg"]
+        assert [item.key for item in next(pages).objects] == ["0.jpg", "1.jpg", "2.jpg"]
         assert sum(proxy.paths.values()) == before + 1
-        assert [len(page["Contents"]) for page in pages] == [3, 1]
+        assert [len(page.objects) for page in pages] == [3, 1]
 
 
 def test_errors_of_a_listing_say_what_to_do(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
