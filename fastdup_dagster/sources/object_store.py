@@ -28,6 +28,7 @@ from fastdup_dagster.sources.remote_errors import (
     EndpointError,
     NoSuchBucketError,
     PassingError,
+    PastTheEndError,
     RemoteError,
     RemoteFileNotFoundError,
     retried,
@@ -221,6 +222,8 @@ class ObjectStore:
             raise RemoteFileNotFoundError(f"no object {place.text} ({said})")
         if status == 412:
             raise RemoteError(f"{place.text} was replaced while it was read: read it again")
+        if status == 416:
+            raise PastTheEndError(f"{place.text} ends before the bytes that are asked for ({said})")
         if status in (401, 403) or code in _DENIED:
             raise AccessDeniedError(
                 f"{place.text}: access denied by {self.endpoint}, {said}: the credentials in use need s3:ListBucket on "
