@@ -58,8 +58,13 @@ class Buckets:
             self._session = botocore.session.get_session()
             self._credentials = self._session.get_credentials()
             self._client = self._make_client(None)
-        except ValueError:  # botocore's text repeats the URL, whatever is in it
-            raise EndpointError("the endpoint of the AWS settings is no URL: check AWS_ENDPOINT_URL") from None
+            _check(self._client.meta.endpoint_url)
+        except ValueError:  # whose text repeats the URL, whatever is in it
+            where = f"{endpoint} is" if endpoint else "the endpoint of the AWS settings is"
+            check = "the server of the minio:// URL" if endpoint else "AWS_ENDPOINT_URL"
+            raise EndpointError(
+                f"{where} no URL of a server: check {check}; expected http://host:port or https://host"
+            ) from None
         except BotoCoreError as error:  # a profile that is not there, a role that cannot be taken on
             raise NoCredentialsError(f"the AWS settings of this process cannot be used: {error}") from error
         if "@" in urlsplit(self._client.meta.endpoint_url).netloc:
@@ -161,6 +166,13 @@ class Buckets:
             return None
         region: str | None = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region")
         return region
+
+
+def _check(url: str) -> None:
+    """Raises ValueError for what only later errors of botocore would tell, and not by what is wrong."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # `port` raises for one too high
+        raise ValueError(url)
 
 
 def _host(url: str) -> str:

@@ -188,9 +188,17 @@ class ObjectStore:
             if listing_query:
                 path = bucket.path.rstrip("/") or "/"
             sent = bucket.signer.signed(method, bucket.host, path, headers, self.credentials(), listing_query)
-            target = f"{bucket.before}{path}" + (f"?{listing_query}" if listing_query else "")
+            target = f"{bucket.before}{_kept(path) if bucket.before else path}" + (
+                f"?{listing_query}" if listing_query else ""
+            )
             response = bucket.pool.urlopen(
-                method, target, headers=sent, retries=False, redirect=False, decode_content=False
+                method,
+                target,
+                headers=sent,
+                retries=False,
+                redirect=False,
+                decode_content=False,
+                assert_same_host=not bucket.before,  # the pool's host is the proxy's
             )
         if response.status not in (200, 206):
             code = _said(response, "Code")
@@ -235,6 +243,11 @@ class ObjectStore:
                 "endpoint: set AWS_REGION, or AWS_ENDPOINT_URL"
             )
         raise RemoteError(f"{place.text}: {self.endpoint} answered {said}")
+
+
+def _kept(path: str) -> str:
+    """The same path, of which urllib3 leaves out nothing: in a whole URL it follows the `..` that a key may hold."""
+    return "/".join("%2E" * len(part) if part in (".", "..") else part for part in path.split("/"))
 
 
 def _said(response: BaseHTTPResponse, element: str) -> str:

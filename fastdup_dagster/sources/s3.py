@@ -53,12 +53,14 @@ class S3Source:
         self._contents = Contents(self._settings)
         self._left_out: Counter[str] = Counter()
         self._not_mixed: Counter[str] = Counter()
+        self._slashes = 0
         self.name = self._root.text
 
     @property
     def notes(self) -> list[str]:
         """What was left out, by extension."""
-        return left_out_notes(self._left_out, self._not_mixed) + self._contents.notes
+        slashes = [f"left out, because their keys end with a slash: {self._slashes}"] if self._slashes else []
+        return slashes + left_out_notes(self._left_out, self._not_mixed) + self._contents.notes
 
     def entries(self) -> Iterator[Entry]:
         """The images, or what is in the archives and videos; of images, one page of the listing is held at a time.
@@ -77,6 +79,7 @@ class S3Source:
         """The objects that hold the entries: images, else archives and videos, and whether they are the latter."""
         self._left_out.clear()
         self._not_mixed.clear()
+        self._slashes = 0
         containers: list[Entry] = []
         found = False
         for item in self._items():
@@ -103,8 +106,10 @@ class S3Source:
     def _items(self) -> Iterator[Listed]:
         for page in object_store(self._root.server).pages(self._root):
             for item in page.objects:
-                if item.key != self._root.key and not item.key.endswith("/"):  # what some tools put for a folder
+                if not item.key.endswith("/"):
                     yield item
+                elif item.size:  # an empty one is what some tools put for a folder
+                    self._slashes += 1
 
     def _entry(self, name: bytes, item: Listed) -> Entry:
         place = Location(self._root.server, self._root.bucket, item.key)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import botocore.session
 import pytest
@@ -189,6 +189,22 @@ def test_an_endpoint_that_is_no_object_store_is_said_at_once(monkeypatch: pytest
         with pytest.raises(NoSuchBucketError, match="AWS_ENDPOINT_URL"):
             list(open_source("s3://lost-bucket").entries())
     assert asked == ["/base/some-bucket", "/base/lost-bucket"]
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_proxy_is_asked_for_the_very_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def answer(path: str, *_: Any) -> Answer:
+        asked.append(path)
+        return 200, {}, b"x"
+
+    with answering(answer) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example:9000")
+        monkeypatch.setenv("http_proxy", url)
+        monkeypatch.setenv("no_proxy", "")
+        assert object_store("").get(location("s3://some-bucket/up/../x/./y..jpg")) == b"x"
+    assert [unquote(path) for path in asked] == ["/some-bucket/up/../x/./y..jpg"]
 
 
 @pytest.mark.usefixtures("credentials")
