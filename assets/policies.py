@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from fastdup_dagster.assets.jobs import SPLIT_ASSETS
+from fastdup_dagster.variables import VariableError
 
 OWNERS = "FASTDUP_OWNERS"
 FRESH_HOURS = "FASTDUP_FRESH_HOURS"
@@ -49,7 +50,7 @@ def owners() -> list[str]:
             dg.AssetSpec("any", owners=[owner])
         except dg.DagsterInvalidDefinitionError as error:
             wanted = "expected e-mail addresses and teams, such as ann@example.org,team:vision"
-            raise ValueError(f"{OWNERS}={said!r}: {owner!r} is neither; {wanted}") from error
+            raise VariableError(f"{OWNERS}={said!r}: {owner!r} is neither; {wanted}") from error
     return named
 
 
@@ -69,5 +70,5 @@ def freshness() -> dg.FreshnessPolicy | None:
     except ValueError:
         hours = 0.0
     if not 1 <= hours <= _MOST_HOURS:
-        raise ValueError(f"{FRESH_HOURS}={said!r}: expected hours, 1 to {_MOST_HOURS}; unset it for no policy")
+        raise VariableError(f"{FRESH_HOURS}={said!r}: expected hours, 1 to {_MOST_HOURS}; unset it for no policy")
     return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours), warn_window=timedelta(hours=hours / 2))

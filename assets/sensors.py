@@ -23,6 +23,7 @@ from fastdup_dagster.datasets import (
 from fastdup_dagster.resources.datasets import DatasetsResource
 from fastdup_dagster.uploads.memory import Finished, Memory
 from fastdup_dagster.uploads.watch import Budget, Look, State
+from fastdup_dagster.variables import VariableError
 
 RUNNING = "FASTDUP_SENSORS"
 LAUNCHES = "FASTDUP_UPLOADS_LAUNCH"
@@ -40,7 +41,7 @@ def running() -> bool:
     """
     said = os.environ.get(RUNNING, "off")
     if said not in ("on", "off"):
-        raise ValueError(f"{RUNNING}={said!r}: expected on or off")
+        raise VariableError(f"{RUNNING}={said!r}: expected on or off")
     return said == "on"
 
 
@@ -52,14 +53,14 @@ def follows_by_itself() -> bool:
     """
     said = os.environ.get(LAUNCHES, "image_manifest")
     if said not in _LAUNCHED:
-        raise ValueError(f"{LAUNCHES}={said!r}: expected {' or '.join(_LAUNCHED)}")
+        raise VariableError(f"{LAUNCHES}={said!r}: expected {' or '.join(_LAUNCHED)}")
     return said == "image_manifest"
 
 
 def _seconds_between() -> int:
     text = os.environ.get(SECONDS, "30")
     if not text.isdecimal() or not int(text):
-        raise ValueError(f"{SECONDS}={text!r}: expected the seconds between two looks, 30 for example")
+        raise VariableError(f"{SECONDS}={text!r}: expected the seconds between two looks, 30 for example")
     return int(text)
 
 

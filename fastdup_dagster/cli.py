@@ -18,6 +18,7 @@ from fastdup_dagster import cli_upkeep
 from fastdup_dagster.cli_export import export
 from fastdup_dagster.command_line.models import models
 from fastdup_dagster.command_line.process import quiet as _quiet
+from fastdup_dagster.variables import VariableError
 
 if TYPE_CHECKING:
     from fastdup_dagster.command_line.analyse import Analysis
@@ -62,7 +63,15 @@ def _common_options(command: _Command) -> _Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VariableError as error:  # by whichever command: the code location reads them when it is imported
+            raise click.UsageError(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fastdup-dagster")
 def main() -> None:
     """Finds what is wrong with an image data set: copies, leaks, outliers, broken, blurred, dark and bright images.

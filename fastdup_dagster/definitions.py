@@ -43,6 +43,7 @@ from fastdup_dagster.resources.model import ModelResource  # noqa: E402
 from fastdup_dagster.resources.pages import PagesResource  # noqa: E402
 from fastdup_dagster.resources.progress import LogProgress, Progress  # noqa: E402
 from fastdup_dagster.resources.store import StoreResource  # noqa: E402
+from fastdup_dagster.variables import VariableError  # noqa: E402
 
 AUTOMATIC = "FASTDUP_AUTOMATIC"
 ASSET_MODULES = (
@@ -128,11 +129,11 @@ def _is_automatic() -> bool:
     """What FASTDUP_AUTOMATIC says; without it, whether sensors run and launch listings, which somebody must carry on.
 
     Raises:
-        ValueError: if that is neither 0 nor 1.
+        VariableError: if that is neither 0 nor 1.
     """
     said = os.environ.get(AUTOMATIC) or ("1" if sensors.running() and sensors.follows_by_itself() else "0")
     if said not in ("0", "1"):
-        raise ValueError(f"{AUTOMATIC}={said!r}: write 1 to turn the sensor on from the start, or 0")
+        raise VariableError(f"{AUTOMATIC}={said!r}: write 1 to turn the sensor on from the start, or 0")
     return said == "1"
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastdup_dagster.stages.report import CheckOutcome
+from fastdup_dagster.variables import VariableError
 
 DATA_DOCS = "FASTDUP_DATA_DOCS"
 
@@ -48,7 +49,7 @@ def wanted() -> bool:
     """
     said = os.environ.get(DATA_DOCS) or "0"
     if said not in ("0", "1"):
-        raise ValueError(f"{DATA_DOCS}={said!r}: write 1 for Great Expectations' pages of all checks, or 0")
+        raise VariableError(f"{DATA_DOCS}={said!r}: write 1 for Great Expectations' pages of all checks, or 0")
     return said == "1"
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from fastdup_dagster.settings import readable
 from fastdup_dagster.stages.embedding_backend import EmbeddingBackend, LocalBackend
+from fastdup_dagster.variables import VariableError
 
 
 class EmbeddingBackendResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -35,7 +36,7 @@ class EmbeddingBackendResource(dg.ConfigurableResource):  # type: ignore[type-ar
         """What FASTDUP_BACKEND and FASTDUP_RAY_ADDRESS, _WORKERS, … say; without them, the defaults.
 
         Raises:
-            ValueError: for a value that is refused, naming the variable.
+            VariableError: for a value that is refused, naming the variable.
         """
         given = {name: value for name in cls.model_fields if (value := os.environ.get(variable(name)))}
         try:
@@ -43,7 +44,7 @@ class EmbeddingBackendResource(dg.ConfigurableResource):  # type: ignore[type-ar
         except ValidationError as error:
             wrong: dict[str, Any] = {str(one["loc"][0]): one for one in error.errors()}
             names = ", ".join(f"{variable(name)}={given.get(name)!r}" for name in wrong)
-            raise ValueError(f"{names}: {readable(error)}") from error
+            raise VariableError(f"{names}: {readable(error)}") from error
 
     def choose(self) -> EmbeddingBackend:
         """The backend.

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster.settings import Settings
+from fastdup_dagster.variables import VariableError
 
 EXECUTOR = "FASTDUP_EXECUTOR"
 EXECUTOR_CONFIG = "FASTDUP_EXECUTOR_CONFIG"
@@ -26,7 +27,7 @@ _WHERE = re.compile(r" at path root:execution:config[\w:-]*")
 _INNERMOST = re.compile(r"\{[^{}]*\}")
 
 
-class ExecutorError(ValueError):
+class ExecutorError(VariableError):
     """The environment, or the file that it names, asks for what cannot be; the message says what to write."""
 
 

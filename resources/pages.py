@@ -20,6 +20,7 @@ from fastdup_dagster.stages.caption_pages import CAPTIONS_PAGE, render_captions
 from fastdup_dagster.stages.pages import IMAGE_FOLDER, page_set, write_page
 from fastdup_dagster.stages.report import CheckOutcome, DatasetReport, render_dataset_report
 from fastdup_dagster.storage import remove_tree
+from fastdup_dagster.variables import VariableError
 
 DEFAULT_PAGES_PORT = 3010
 PAGES_URL = "FASTDUP_PAGES_URL"
@@ -201,5 +202,5 @@ def link_seconds() -> int:
     """
     text = os.environ.get(LINK_SECONDS, str(_LONGEST_LINK))
     if not text.isdecimal() or int(text) > _LONGEST_LINK:
-        raise ValueError(f"{LINK_SECONDS}={text!r}: expected seconds, 0 to {_LONGEST_LINK}")
+        raise VariableError(f"{LINK_SECONDS}={text!r}: expected seconds, 0 to {_LONGEST_LINK}")
     return int(text)

@@ -45,6 +45,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.share, self.faults, self.latency = share, faults, latency
         self.counts: Counter[str] = Counter()
         self.paths: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = 0
         self._dice = random.Random(seed)
         self._lock = threading.Lock()
@@ -112,6 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", length if self.command == "HEAD" else str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
+            self.server.sent[self.path] += len(body)
             self.wfile.write(body[: len(body) // 2] if truncated else body)
         if truncated:
             self.close_connection = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -455,6 +456,18 @@ def test_help_answers_without_importing_what_is_heavy():
         text = invoke(*command, "--help").output
         assert "Usage:" in text
         assert not command or "Example" in text
+
+
+@pytest.mark.parametrize("command", [("backfill", "--all"), ("refresh", "--dry-run"), ("run", ".")])
+def test_a_variable_that_says_what_cannot_be_is_wrong_usage(command: tuple[str, ...], tmp_path: Path) -> None:
+    # In a fresh process: the code location reads the variable when it is imported.
+    (tmp_path / "1.jpg").write_bytes(b"x")
+    environment = {**os.environ, "FASTDUP_EXECUTOR": "threads", "DAGSTER_HOME": str(tmp_path / "home")}
+    call = [sys.executable, "-c", "from fastdup_dagster.cli import main; main()", *command]
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Error: FASTDUP_EXECUTOR='threads': expected one of in_process, multiprocess, docker" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_results_go_to_a_bucket_and_the_report_can_be_opened_from_there(quick, photos, tmp_path, s3_server, home):

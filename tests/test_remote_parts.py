@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import random
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +22,12 @@ from fastdup_dagster.images import read_bytes
 from fastdup_dagster.models.captioning import load_captioner
 from fastdup_dagster.schemas import TABLES
 from fastdup_dagster.settings import Settings
-from fastdup_dagster.sources import find_splits, images_outside, open_source, path_of
+from fastdup_dagster.sources import blocks, find_splits, images_outside, open_source, path_of
 from fastdup_dagster.stages.captions import stage_captions
+from fastdup_dagster.stages.chunk_pool import worked
+from fastdup_dagster.stages.decode_worker import Task, reading_runs
 from fastdup_dagster.stages.image_manifest import list_images
+from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.split_listing import list_split
 from fastdup_dagster.storage import TableStore, table_digest
 
@@ -84,6 +90,66 @@ def test_archives_and_a_video_in_a_bucket_give_the_tables_of_the_folder(
     assert all(0 < asked[name] < COUNT for name in NAMES[:3]), asked
     page = fd.vis.duplicates_gallery(save_path=tmp_path / "pages", show=False)
     assert "data:image/jpeg" in Path(page).read_text()
+
+
+def _packed(folder: Path) -> dict[str, bytes]:
+    """600 members of 1 KB and more as a.tar, a.tar.gz and a.zip, and the first two cut off in the middle of one."""
+    dice = random.Random(0)
+    members = {f"{number:03}.jpg": dice.randbytes(dice.randint(500, 2500)) for number in range(600)}
+    for name, mode in (("a.tar", "w"), ("a.tar.gz", "w:gz")):
+        with tarfile.open(folder / name, mode) as tar:
+            for member, data in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+    whole = {name: (folder / name).read_bytes() for name in ("a.tar", "a.tar.gz", "a.zip")}
+    return whole | {f"cut-{name}": whole[name][: len(whole[name]) * 2 // 3] for name in ("a.tar", "a.tar.gz")}
+
+
+def _read_by_threads(place: str | Path, threads: int) -> dict[str, object]:
+    """Bytes, or the reason that there are none, of all members, read as a pass does it."""
+    entries = list(open_source(place).entries())
+    tasks = [
+        Task(position, position, entry.uri, frozenset(), file_size=entry.file_size)
+        for position, entry in enumerate(entries)
+        if entry.error_code is None
+    ]
+    found: dict[str, object] = {entry.filename: entry.error for entry in entries}
+    with remote_reader(tasks, threads) as (read, most_bytes):
+
+        def work(chunk: list[Task]) -> list[tuple[str, bytes]]:
+            made = []
+            for task in chunk:
+                made.append((entries[task.position].filename, read(task.uri)))
+                time.sleep(0.0005)  # as if it were decoded: the other threads have their turn
+            return made
+
+        for made in worked(reading_runs(tasks, most_bytes), work, threads, 2 * threads):
+            found.update(made)
+    return found
+
+
+@pytest.mark.parametrize("block", [32 * 1024, 256 * 1024], ids=["under a chunk", "over a chunk"])
+def test_an_archive_is_transferred_once_to_be_listed_and_once_to_be_read(
+    block: int, s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdup_dagster.sources.opening.BLOCK_BYTES", block)
+    for name, data in _packed(tmp_path).items():
+        bucket = s3_server.bucket(**{name: data})
+        (tmp_path / name).write_bytes(data)
+        with faulty_proxy(s3_server.url, share=0.0) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+            there = _read_by_threads(f"s3://{bucket}/{name}", threads=4)
+            monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+        assert there == _read_by_threads(tmp_path / name, threads=4)
+        assert sum(isinstance(read, bytes) for read in there.values()) >= 399
+        # The directory of a zip lies at its end, behind it up to 64 KiB of a comment.
+        listed = max(block, 2**16) if name == "a.zip" else len(data)
+        assert proxy.sent[f"/{bucket}/{name}"] <= listed + len(data) + 2**16, (name, len(data), proxy.sent)
+        assert not blocks.are_shared()
 
 
 def test_an_archive_that_is_unchanged_is_not_read_again(

@@ -18,7 +18,6 @@ _MOST_PARTS = 10_000  # S3's limit
 _MOST_DELETED = 1_000  # of one request
 _UPLOAD_ID = "fastdup-upload"
 _CREDENTIALS_SECONDS = 600  # after that polars asks again: those of a role are renewed
-_READING = frozenset({"head_object", "list_objects_v2"})
 
 
 class Objects:
@@ -35,7 +34,7 @@ class Objects:
         self.store: ObjectStore = object_store(server)
 
     def _client(self, place: Location) -> Any:
-        return self.store._bucket(place.bucket).client
+        return self.store.client(place.bucket)
 
     def polars_options(self, place: Location) -> tuple[dict[str, str], Callable[[], tuple[dict[str, str], int | None]]]:
         """`storage_options` and `credential_provider` for polars: this endpoint, with these credentials."""
@@ -43,7 +42,7 @@ class Objects:
         region = {"aws_region": meta.region_name} if meta.region_name else {}
 
         def credentials() -> tuple[dict[str, str], int | None]:
-            found = self.store._credentials.get_frozen_credentials()
+            found = self.store.credentials()
             keys = {"aws_access_key_id": found.access_key, "aws_secret_access_key": found.secret_key}
             token = {"aws_session_token": found.token} if found.token else {}
             return keys | token, int(time.time()) + _CREDENTIALS_SECONDS
@@ -56,7 +55,7 @@ class Objects:
         try:
             answer: dict[str, Any] = self.store._ask(getattr(client, operation), place, **given)
         except AccessDeniedError as error:
-            if operation in _READING:
+            if operation == "head_object":
                 raise
             raise AccessDeniedError(
                 f"{error}. Results need s3:PutObject and s3:DeleteObject below {place.store}"
@@ -77,18 +76,14 @@ class Objects:
         try:
             return self.call("head_object", place, Key=place.key)
         except RemoteFileNotFoundError:
-            self.keys_exist(Location(place.server, place.bucket, ""))
+            self.store.page(Location(place.server, place.bucket, ""), most=1)
             return None
-
-    def keys_exist(self, folder: Location) -> bool:
-        """Whether any key begins like this."""
-        return bool(self.call("list_objects_v2", folder, Prefix=folder.key, MaxKeys=1).get("KeyCount"))
 
     def below(self, folder: Location) -> Iterator[Location]:
         """What lies below a prefix."""
         for page in self.store.pages(folder):
-            for found in page.get("Contents", ()):
-                yield Location(folder.server, folder.bucket, found["Key"])
+            for found in page.objects:
+                yield Location(folder.server, folder.bucket, found.key)
 
     def delete(self, places: Iterable[Location]) -> None:
         """Deletes objects of one bucket; those that are gone are fine.

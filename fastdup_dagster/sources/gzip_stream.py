@@ -11,7 +11,7 @@ import threading
 import zlib
 from bisect import bisect_right
 from collections import OrderedDict
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fastdup_dagster.sources.archive import MAX_RATIO, BrokenArchiveError
 
@@ -22,6 +22,19 @@ _MAX_STATES = 512
 # Far out: to skip what is unpacked costs time, not memory, and `checked` judges member by member.
 _ENDLESS_BYTES = 2**36
 _REMEMBERED = 4
+
+
+class Seekable(Protocol):
+    """A file, as far as it is needed here; one of this machine has `fileno` too."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Goes to a place, from the start, or (`whence` 2) from the end."""
+
+    def close(self) -> None:
+        """Closes it."""
 
 
 class _State(NamedTuple):
@@ -71,7 +84,7 @@ class GzipReader:
         index: shared by the readers of this file.
     """
 
-    def __init__(self, file: BinaryIO, index: GzipIndex) -> None:
+    def __init__(self, file: Seekable, index: GzipIndex) -> None:
         self._file = file
         self._index = index
         self._go_to(_State(0, 0, None))
@@ -158,7 +171,7 @@ _indexes: OrderedDict[tuple[str, object], GzipIndex] = OrderedDict()
 _indexes_lock = threading.Lock()
 
 
-def gzip_reader(uri: str, file: BinaryIO) -> GzipReader:
+def gzip_reader(uri: str, file: Seekable) -> GzipReader:
     """A reader of a gzip file that goes by the states of those before it; the last few files' states are remembered.
 
     Args:
@@ -174,10 +187,10 @@ def gzip_reader(uri: str, file: BinaryIO) -> GzipReader:
     return GzipReader(file, index)
 
 
-def _token(file: BinaryIO) -> object:
+def _token(file: Seekable) -> object:
     """Tells an archive from another one that took its place."""
     try:
-        status = os.fstat(file.fileno())
+        status = os.fstat(file.fileno())  # type: ignore[attr-defined]
     except (OSError, AttributeError):
         size = file.seek(0, 2)
         file.seek(0)

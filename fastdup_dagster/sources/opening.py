@@ -8,6 +8,7 @@ from typing import BinaryIO, cast
 from fastdup_dagster.sources.locations import Location, is_remote, location_of
 from fastdup_dagster.sources.object_store import object_store
 from fastdup_dagster.sources.paths import local_path
+from fastdup_dagster.sources.remote_errors import PastTheEndError
 
 # One request for so much: a latency of 50 ms costs a reader of a whole archive less than the transfer itself.
 BLOCK_BYTES = 4 * 1024 * 1024
@@ -73,7 +74,10 @@ class _RemoteFile(io.RawIOBase):
         if length <= 0:
             return 0
         last = self._position + length - 1
-        data, etag = self._store.get_tagged(self._place, self._position, last, self._etag)
+        try:
+            data, etag = self._store.get_tagged(self._place, self._position, last, self._etag)
+        except PastTheEndError:
+            return 0
         self._etag = self._etag or etag
         if len(data) < length:  # the end is reached
             self._size = self._position + len(data)

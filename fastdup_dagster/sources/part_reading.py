@@ -1,7 +1,8 @@
 """The bytes of one member of an archive, or the pixels of one frame of a video. Nothing is unpacked to disk.
 
 A member of a tar or zip is read where it lies; of a tgz, from the state of the decompressor before it; a frame by
-decoding on from the one before it, if a reader stands there.
+decoding on from the one before it, if a reader stands there. The threads of a pass share what they fetch of a remote
+archive, so that it is transferred once.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from fastdup_dagster.sources import opening
-from fastdup_dagster.sources.archive import BrokenArchiveError
+from fastdup_dagster.sources.archive import BrokenArchiveError, Readable
+from fastdup_dagster.sources.blocks import SharedFile, are_shared, sharing
 from fastdup_dagster.sources.gzip_stream import GzipReader, gzip_reader
 from fastdup_dagster.sources.locations import is_remote
 from fastdup_dagster.sources.parts import BrokenPartError, Part
@@ -67,7 +69,8 @@ def keeping_open(readers: int) -> Iterator[None]:
     with _idle.lock:
         _idle.keep += readers
     try:
-        yield
+        with sharing(readers):
+            yield
     finally:
         with _idle.lock:
             _idle.keep -= readers
@@ -98,44 +101,22 @@ def read_part(part: Part, max_pixels: int) -> bytes:
         return _whole(file.read(part.size), part)
 
 
-class _Open:
-    """A remote archive that stands open, with the block around the place where it was read last."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-
-    @property
-    def at(self) -> int:
-        return self.file.tell()
-
-    def close(self) -> None:
-        self.file.close()
-
-
 @contextmanager
-def _opened(part: Part) -> Iterator[BinaryIO]:
+def _opened(part: Part) -> Iterator[Readable]:
     """The archive of a member that is read where it lies."""
-    if not is_remote(part.container):
-        with opening.open_binary(part.container) as file:
-            yield file
+    if is_remote(part.container) and are_shared():
+        yield SharedFile(part.container)
         return
-    reader = _idle.take(part.container, part.offset)
-    if not isinstance(reader, _Open):
-        # A pass reads neighbours, and a block holds many of them; a member that is wanted alone is fetched alone.
-        block = opening.BLOCK_BYTES if _idle.keep else (part.packed or part.size) + _HEADER_BYTES
-        reader = _Open(opening.open_binary(part.container, block))
-    try:
-        yield reader.file
-    except BaseException:
-        reader.close()
-        raise
-    _idle.give(part.container, reader)
+    # A pass reads neighbours, and a block holds many of them; a member that is wanted alone is fetched alone.
+    with opening.open_binary(part.container, (part.packed or part.size) + _HEADER_BYTES) as file:
+        yield file
 
 
 def _read_packed(part: Part) -> bytes:
     reader = _idle.take(part.container, part.offset)
     if not isinstance(reader, GzipReader):
-        file = opening.open_binary(part.container)
+        shared = is_remote(part.container) and are_shared()
+        file = SharedFile(part.container) if shared else opening.open_binary(part.container)
         reader = gzip_reader(part.container, file)
     try:
         reader.seek(part.offset)

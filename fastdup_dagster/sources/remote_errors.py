@@ -38,6 +38,10 @@ class RemoteFileNotFoundError(RemoteError, FileNotFoundError):
     """There is no such object."""
 
 
+class PastTheEndError(RemoteError):
+    """The bytes that are asked for lie past the end of the object."""
+
+
 class PassingError(Exception):
     """A failure that another attempt may not meet; the text says which."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
-from typing import Any
 
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.containers import Contents
 from fastdup_dagster.sources.folder import left_out_notes
+from fastdup_dagster.sources.listing import Listed
 from fastdup_dagster.sources.locations import Location, joined, location, location_of
 from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
 from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, container_kind, display_name, extension
@@ -53,12 +53,14 @@ class S3Source:
         self._contents = Contents(self._settings)
         self._left_out: Counter[str] = Counter()
         self._not_mixed: Counter[str] = Counter()
+        self._slashes = 0
         self.name = self._root.text
 
     @property
     def notes(self) -> list[str]:
         """What was left out, by extension."""
-        return left_out_notes(self._left_out, self._not_mixed) + self._contents.notes
+        slashes = [f"left out, because their keys end with a slash: {self._slashes}"] if self._slashes else []
+        return slashes + left_out_notes(self._left_out, self._not_mixed) + self._contents.notes
 
     def entries(self) -> Iterator[Entry]:
         """The images, or what is in the archives and videos; of images, one page of the listing is held at a time.
@@ -67,24 +69,25 @@ class S3Source:
             RemoteError: if the prefix cannot be listed, saying where and what to do.
         """
         self._contents = Contents(self._settings)
-        for entry in self._files():
-            if container_kind(entry.uri.encode()):
+        for entry, is_container in self._files():
+            if is_container:
                 yield from self._contents.entries(entry)
             else:
                 yield entry
 
-    def _files(self) -> Iterator[Entry]:
-        """The objects that hold the entries: images, else archives and videos."""
+    def _files(self) -> Iterator[tuple[Entry, bool]]:
+        """The objects that hold the entries: images, else archives and videos, and whether they are the latter."""
         self._left_out.clear()
         self._not_mixed.clear()
+        self._slashes = 0
         containers: list[Entry] = []
         found = False
         for item in self._items():
-            name = _bytes(item["Key"].removeprefix(self._root.key))
+            name = _bytes(item.key.removeprefix(self._root.key))
             if (kind := extension(name)) in self._extensions:
                 found = True
                 if not self._settings.tar_only:
-                    yield self._entry(name, item)
+                    yield self._entry(name, item), False
                 else:
                     self._not_mixed[kind] += 1
             elif not container_kind(name):
@@ -97,16 +100,20 @@ class S3Source:
             self._not_mixed.update(extension(entry.uri.encode()) for entry in containers)
             return
         # What is inside of a.tar comes after what is inside of a.tar.gz: `/` is past `.`
-        yield from sorted(containers, key=lambda entry: _bytes(location_of(entry.uri).key) + b"/")
+        for entry in sorted(containers, key=lambda entry: _bytes(location_of(entry.uri).key) + b"/"):
+            yield entry, True
 
-    def _items(self) -> Iterator[Mapping[str, Any]]:
+    def _items(self) -> Iterator[Listed]:
         for page in object_store(self._root.server).pages(self._root):
-            for item in page.get("Contents", ()):
-                if item["Key"] != self._root.key and not item["Key"].endswith("/"):  # what some tools put for a folder
+            for item in page.objects:
+                if not item.key.endswith("/"):
                     yield item
+                elif item.size:  # an empty one is what some tools put for a folder
+                    self._slashes += 1
 
-    def _entry(self, name: bytes, item: Mapping[str, Any]) -> Entry:
-        return _listed(display_name(name), Location(self._root.server, self._root.bucket, item["Key"]), item)
+    def _entry(self, name: bytes, item: Listed) -> Entry:
+        place = Location(self._root.server, self._root.bucket, item.key)
+        return _entry(display_name(name), place, item.size, item.changed, item.etag)
 
 
 def remote_entries(named: Iterable[tuple[str, str]]) -> Iterator[Entry]:
@@ -136,15 +143,15 @@ def names_in(root: str) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     objects: list[str] = []
     for page in object_store(folder.server).pages(folder, delimiter="/"):
-        folders += [item["Prefix"].removeprefix(folder.key).rstrip("/") for item in page.get("CommonPrefixes", ())]
-        objects += [item["Key"].removeprefix(folder.key) for item in page.get("Contents", ())]
+        folders += [prefix.removeprefix(folder.key).rstrip("/") for prefix in page.folders]
+        objects += [item.key.removeprefix(folder.key) for item in page.objects]
     return folders, objects
 
 
 def holds_anything(root: str) -> bool:
     """Whether there is an object below a prefix: a listing of one; raises what listing raises."""
     folder = location(root).folder
-    return bool(next(object_store(folder.server).pages(folder, most=1)).get("KeyCount", 0))
+    return bool(object_store(folder.server).page(folder, most=1))
 
 
 def images_outside(root: str, places: Collection[str]) -> int:
@@ -161,16 +168,16 @@ def images_outside(root: str, places: Collection[str]) -> int:
 def _kinds_outside(root: str, places: Collection[PurePosixPath]) -> Iterator[str]:
     folder = location(root).folder
     for page in object_store(folder.server).pages(folder, delimiter="/"):
-        for item in page.get("Contents", ()):
-            if PurePosixPath(name := item["Key"].removeprefix(folder.key)) not in places:
+        for item in page.objects:
+            if PurePosixPath(name := item.key.removeprefix(folder.key)) not in places:
                 yield _kind(name)
-        for item in page.get("CommonPrefixes", ()):
-            name = item["Prefix"].removeprefix(folder.key).rstrip("/")
+        for prefix in page.folders:
+            name = prefix.removeprefix(folder.key).rstrip("/")
             below = str(joined(root, name))
             deeper = [place.relative_to(name) for place in places if place.is_relative_to(name)]
             if not deeper:
                 inside = object_store(folder.server).pages(location(below).folder)
-                yield from (_kind(item["Key"]) for page in inside for item in page.get("Contents", ()))
+                yield from (_kind(item.key) for page in inside for item in page.objects)
             elif PurePosixPath() not in deeper:
                 yield from _kinds_outside(below, deeper)
 
@@ -183,10 +190,6 @@ def _kind(name: str) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _listed(filename: str, place: Location, item: Mapping[str, Any]) -> Entry:
-    return _entry(filename, place, int(item["Size"]), item.get("LastModified"), item.get("ETag", ""))
 
 
 def _asked(filename: str, text: str) -> Entry:

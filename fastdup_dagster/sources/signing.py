@@ -28,15 +28,21 @@ class Signer:
     """Signs requests for buckets of one region. Threads may share it.
 
     Args:
-        region: as AWS names it, `us-east-1` for one.
+        region: as AWS names it, `us-east-1` for one; kept as `region`.
     """
 
     def __init__(self, region: str) -> None:
-        self._region = region
+        self.region = region
         self._kept: tuple[str, str, bytes] = "", "", b""
 
     def signed(
-        self, method: str, host: str, path: str, headers: Mapping[str, str], credentials: Credentials
+        self,
+        method: str,
+        host: str,
+        path: str,
+        headers: Mapping[str, str],
+        credentials: Credentials,
+        query: str = "",
     ) -> dict[str, str]:
         """The headers to send: those given, and the ones that prove who asks.
 
@@ -46,15 +52,16 @@ class Signer:
             path: percent-encoded.
             headers: others, all of which are signed.
             credentials: whose key signs.
+            query: what stands behind the path's `?`, percent-encoded, in the order of its names.
         """
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        scope = f"{now[:8]}/{self._region}/s3/aws4_request"
+        scope = f"{now[:8]}/{self.region}/s3/aws4_request"
         sent = {"Host": host, **headers, "X-Amz-Content-SHA256": _NO_BODY, "X-Amz-Date": now}
         if credentials.token:
             sent["X-Amz-Security-Token"] = credentials.token
         lines = sorted((name.lower(), " ".join(value.split())) for name, value in sent.items())
         names = ";".join(name for name, _ in lines)
-        canonical = "\n".join([method, path, "", *map(":".join, lines), "", names, _NO_BODY])
+        canonical = "\n".join([method, path, query, *map(":".join, lines), "", names, _NO_BODY])
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         text = f"{_ALGORITHM}\n{now}\n{scope}\n{digest}".encode()
         signature = hmac.new(self._key(credentials.secret_key, now[:8]), text, "sha256").hexdigest()
@@ -68,7 +75,7 @@ class Signer:
         kept_secret, kept_day, key = self._kept
         if (kept_secret, kept_day) != (secret, day):
             key = f"AWS4{secret}".encode()
-            for part in (day, self._region, "s3", "aws4_request"):
+            for part in (day, self.region, "s3", "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
             self._kept = secret, day, key
         return key

@@ -90,7 +90,7 @@ def reading_runs(tasks: list[Task], most_bytes: int | None = None, most: int = C
 
     Args:
         tasks: all of a pass.
-        most_bytes: a chunk of whole files ends, too, where they come to so much.
+        most_bytes: a chunk ends, too, where its files or members come to so much.
         most: tasks of a chunk.
     """
     parts: dict[str, list[tuple[Part, Task]]] = {}
@@ -100,7 +100,8 @@ def reading_runs(tasks: list[Task], most_bytes: int | None = None, most: int = C
     others = tasks if not parts else [task for task in tasks if part_of(task.uri) is None]
     yield from (iter([chunk]) for chunk in chunked(others, most_bytes, most))
     for inside in parts.values():
-        ordered = chunked([task for _, task in sorted(inside, key=lambda pair: pair[0].offset)], most=most)
+        in_order = [task for _, task in sorted(inside, key=lambda pair: pair[0].offset)]
+        ordered = chunked(in_order, most_bytes, most)
         if inside[0][0].kind == "video":
             yield ordered
         else:

@@ -82,7 +82,8 @@ def list_all(source: Source, settings: Settings, split: str | None = None) -> Li
         wanted = ", ".join(sorted(IMAGE_EXTENSIONS))
         why = "; ".join(notes + source.notes)
         raise NothingFoundError(f"no images found in {source.name} (looked for {wanted}){'; ' + why if why else ''}")
-    return Listing(pl.concat(frames, rechunk=True), source.notes + notes)
+    # Not made one piece of: that would take half as much memory again as the table.
+    return Listing(pl.concat(frames, rechunk=False), source.notes + notes)
 
 
 def sliced(frame: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, list[str]]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import MappingProxyType, TracebackType
 
 from fastdup_dagster.images import read_bytes
+from fastdup_dagster.sources import opening
 from fastdup_dagster.sources.locations import is_remote
 from fastdup_dagster.sources.object_store import CONNECTIONS
 from fastdup_dagster.sources.parts import moved, part_of
@@ -132,15 +133,20 @@ def remote_reader(
     if copies:
         yield (lambda uri: read_bytes(moved(uri, copies))), None
         return
-    # Parts of archives and videos have readers of their own, which go through them block by block.
-    if not any(is_remote(task.uri) and part_of(task.uri) is None for task in tasks):
-        yield read_bytes, None
+    # Parts of archives and videos have readers of their own, which go through them block by block; a chunk of about a
+    # block keeps the threads so near to each other that no block is let go before all have read it.
+    remote = [task for task in tasks if is_remote(task.uri)]
+    if not any(part_of(task.uri) is None for task in remote):
+        yield read_bytes, opening.BLOCK_BYTES if remote else None
         return
     files: Iterable[tuple[str, int | None]] = (
-        (task.uri, task.file_size) for task in tasks if is_remote(task.uri) and part_of(task.uri) is None
+        (task.uri, task.file_size) for task in remote if part_of(task.uri) is None
     )
     if any(task.box for task in tasks):  # crops: a file has several tasks
         files = dict.fromkeys(files)
     with ReadAhead(files) as ahead:
         # Half of what is read ahead is in the workers' chunks at most, the other half on its way.
-        yield ahead.take, AHEAD_BYTES // (2 * threads)
+        most_bytes = AHEAD_BYTES // (2 * threads)
+        if any(part_of(task.uri) for task in remote):
+            most_bytes = min(most_bytes, opening.BLOCK_BYTES)
+        yield ahead.take, most_bytes

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from fastdup_dagster.sources.locations import is_remote, location
 
 if TYPE_CHECKING:
+    from fastdup_dagster.sources.listing import Listed
     from fastdup_dagster.sources.locations import Location
 
 PAGE = 1000
@@ -152,8 +153,7 @@ class BucketTree:
         """Names of the direct sub-folders."""
         found = []
         for page in self._objects.store.pages(self._folder, delimiter="/"):
-            for item in page.get("CommonPrefixes", ()):
-                found.append(item["Prefix"].removeprefix(self._folder.key).rstrip("/"))
+            found += [prefix.removeprefix(self._folder.key).rstrip("/") for prefix in page.folders]
         return found
 
     def marker(self, name: str) -> Marker | None:
@@ -170,16 +170,14 @@ class BucketTree:
 
     def page(self, after: str) -> Page:
         """The objects below the prefix, in the order of their keys."""
-        start = {"StartAfter": self._folder.key + after} if after else {}
-        answer = self._objects.call("list_objects_v2", self._folder, Prefix=self._folder.key, MaxKeys=PAGE, **start)
-        objects = [
-            (
-                item["Key"].removeprefix(self._folder.key),
-                f"{item['Size']}:{item['LastModified'].isoformat()}:{item['ETag']}",
-            )
-            for item in answer.get("Contents", ())
-        ]
-        return Page(objects, objects[-1][0] if answer.get("IsTruncated") else None)
+        answer = self._objects.store.page(self._folder, most=PAGE, after=self._folder.key + after if after else "")
+        objects = [(item.key.removeprefix(self._folder.key), _object_token(item)) for item in answer.objects]
+        return Page(objects, objects[-1][0] if answer.following else None)
+
+
+def _object_token(item: Listed) -> str:
+    changed = item.changed.isoformat() if item.changed else ""
+    return f"{item.size}:{changed}:{item.etag}"
 
 
 def digest(text: str) -> str:

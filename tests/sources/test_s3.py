@@ -46,6 +46,26 @@ def test_a_prefix_is_listed_as_a_folder_is(s3_server: Any, tmp_path: Path) -> No
     assert remote.notes == local.notes
 
 
+def test_what_only_a_bucket_can_hold_is_listed_or_told_of(s3_server: Any) -> None:
+    keys = (
+        "d//b.jpg",
+        "/c.jpg",
+        "up/../x.jpg",
+        "./y.jpg",
+        "A.jpg",
+        "a.jpg",
+        "e\u0301.jpg",
+        "\u00e9.jpg",
+        f"{'k/' * 508}.k.jpg",
+    )
+    bucket = s3_server.bucket(**{f"p/{key}": key.encode() for key in (*keys, "full.jpg/")}, **{"p/empty/": b""})
+    source = open_source(f"s3://{bucket}/p")
+    entries = list(source.entries())
+    assert {read_bytes(entry.uri).decode() for entry in entries} == set(keys)
+    assert len({entry.filename for entry in entries}) == len(entries) == len(keys)
+    assert source.notes == ["left out, because their keys end with a slash: 1"]
+
+
 def test_entries_carry_the_tokens_of_the_listing(s3_server: Any) -> None:
     bucket = s3_server.bucket(**{"a.jpg": b"abc"})
     (entry,) = S3Source(f"s3://{bucket}").entries()
@@ -111,9 +131,9 @@ def test_a_listing_of_several_pages_is_streamed(s3_server: Any) -> None:
             s3_server.client.put_object(Bucket=bucket, Key=f"{number}.jpg", Body=b"x")
         pages = object_store("").pages(location(f"s3://{bucket}"), most=3)
         before = sum(proxy.paths.values())
-        assert [item["Key"] for item in next(pages)["Contents"]] == ["0.jpg", "1.jpg", "2.jpg"]
+        assert [item.key for item in next(pages).objects] == ["0.jpg", "1.jpg", "2.jpg"]
         assert sum(proxy.paths.values()) == before + 1
-        assert [len(page["Contents"]) for page in pages] == [3, 1]
+        assert [len(page.objects) for page in pages] == [3, 1]
 
 
 def test_errors_of_a_listing_say_what_to_do(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +146,15 @@ def test_errors_of_a_listing_say_what_to_do(s3_server: Any, monkeypatch: pytest.
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(NoCredentialsError, match="AWS_ACCESS_KEY_ID"):
         list(open_source("s3://some-bucket/x").entries())
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:99999", "ftp://host", "127.0.0.1:9000", "http://"])
+def test_an_endpoint_that_is_no_url_is_said(endpoint: str, s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(EndpointError, match="no URL of a server: check AWS_ENDPOINT_URL"):
+        list(open_source("s3://some-bucket/x").entries())
+    with pytest.raises(EndpointError, match="no URL of a server: check the server of the minio:// URL"):
+        list(open_source("minio://host:99999/some-bucket/x").entries())
 
 
 @pytest.mark.parametrize("endpoint", ["http://user:hush@127.0.0.1:9", "http://user:hush@no host:1"])

@@ -13,6 +13,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastdup_dagster.sources.listing import query
 from fastdup_dagster.sources.signing import Signer
 
 _BARE = Credentials("AKIDEXAMPLE", "secret/of+tests").get_frozen_credentials()
@@ -20,8 +21,10 @@ _PASSING = Credentials("ASIAEXAMPLE", "another", "a/token==").get_frozen_credent
 _ETAG = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
-def _by_botocore(method: str, host: str, path: str, headers: dict[str, str], credentials: Any) -> dict[str, str]:
-    request = AWSRequest(method, f"https://{host}{path}", headers)
+def _by_botocore(
+    method: str, host: str, path: str, headers: dict[str, str], credentials: Any, query: str = ""
+) -> dict[str, str]:
+    request = AWSRequest(method, f"https://{host}{path}" + (f"?{query}" if query else ""), headers)
     S3SigV4Auth(credentials, "s3", "eu-central-1").add_auth(request)
     return dict(request.headers)
 
@@ -49,6 +52,16 @@ def test_a_signature_is_the_one_that_botocore_makes(method, host, key, headers, 
     )
     assert ours.pop("Host") == host
     assert ours == theirs
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(["", "/"]), st.sampled_from([None, "a+/="]))
+def test_a_listing_is_signed_with_its_query(prefix, delimiter, token):
+    signer, asked = Signer("eu-central-1"), query(prefix, delimiter, 1000, token, prefix)
+    ours, theirs = _the_same_second(
+        lambda: signer.signed("GET", "localhost:9000", "/bucket", {}, _BARE, asked),
+        lambda: _by_botocore("GET", "localhost:9000", "/bucket", {}, _BARE, asked),
+    )
+    assert ours["Authorization"] == theirs["Authorization"]
 
 
 def test_other_credentials_and_another_day_sign_with_another_key(monkeypatch: pytest.MonkeyPatch):
