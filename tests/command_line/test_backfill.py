@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 import dagster as dg
@@ -21,22 +19,20 @@ from fastdup_dagster.stages.report import CheckOutcome
 from fastdup_dagster.storage import TableStore
 
 
-@pytest.fixture(scope="module")
-def invoke(tmp_path_factory: pytest.TempPathFactory, photos) -> Iterator[Callable[..., Result]]:
-    """Runs the command on `pets` (train, val) and `one` (train), whose val is half broken."""
-    folder = tmp_path_factory.mktemp("backfill")
+@pytest.fixture
+def invoke(home, photos, tmp_path, monkeypatch) -> Iterator[Callable[..., Result]]:
+    """Runs the command on `pets` (train, val) and `one` (train), of which nothing is made yet."""
+    folder = tmp_path / "images"
     photos(folder / "pets" / "train", 3)
     photos(folder / "pets" / "val", 2, first=100)
     photos(folder / "one" / "train", 2, first=200)
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-        patch.setenv("DAGSTER_HOME", str(folder / "home"))
-        patch.delenv("FASTDUP_DATASETS", raising=False)
+    with dg.DagsterInstance.ephemeral() as instance:
 
         @contextmanager
         def opened() -> Iterator[dg.DagsterInstance]:
             yield instance
 
-        patch.setattr(analyse, "open_instance", opened)
+        monkeypatch.setattr(analyse, "open_instance", opened)
         register("pets", DatasetEntry(root=str(folder / "pets"), splits={"train": "train", "val": "val"}))
         register("one", DatasetEntry(root=str(folder / "one"), splits={"train": "train"}))
         yield lambda *arguments: CliRunner().invoke(main, ["backfill", "--num-threads", "2", *map(str, arguments)])
@@ -64,14 +60,15 @@ def test_all_is_made_once_and_a_second_time_nothing_is_inferred(invoke, tmp_path
     assert suites["pets"].find("testcase").get("classname") == "pets.split_leakage"
 
 
-def test_a_table_that_is_gone_is_missing(invoke, tmp_path):
-    TableStore(Path(os.environ["DAGSTER_HOME"]) / "store").remove("outliers", "one/train")
+def test_a_table_that_is_gone_is_missing(invoke, home):
+    assert inferred(invoke("--missing", "--name", "one", "--json")) == {"one/train": 2}
+    TableStore(home / "store").remove("outliers", "one/train")
     result = invoke("--missing", "--name", "one")
     assert result.exit_code == 0
     assert "one/train  computed now 0, inferred now 0, reused 2" in result.stdout
 
 
-def test_a_broken_split_ends_with_1_and_the_others_are_made(invoke, tmp_path, photos, monkeypatch):
+def test_a_broken_split_ends_with_1_and_the_others_are_made(invoke, home, tmp_path, photos, monkeypatch):
     photos(tmp_path / "bad" / "train", 2, first=300)
     photos(tmp_path / "bad" / "val", 1, first=310)
     (tmp_path / "bad" / "val" / "broken <|>.jpg").write_text("no image")
@@ -82,7 +79,7 @@ def test_a_broken_split_ends_with_1_and_the_others_are_made(invoke, tmp_path, ph
     suites = {suite.get("name"): suite for suite in Xml.parse(tmp_path / "junit.xml").getroot()}
     assert {name for name, suite in suites.items() if suite.get("failures") != "0"} == {"bad/val"}
     assert set(suites) == {"bad/val", "bad/train", "bad", "pets/train", "pets/val", "pets"}
-    assert (Path(os.environ["DAGSTER_HOME"]) / "store" / "split_leakage" / "pets.parquet").exists()
+    assert (home / "store" / "split_leakage" / "pets.parquet").exists()
     failure = suites["bad/val"].find("testcase/failure")
     assert "1 of 2 rows (50.0%)" in failure.get("message")
     assert "broken <|>.jpg" in failure.text
