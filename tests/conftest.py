@@ -19,6 +19,7 @@ import hypothesis
 import numpy as np
 import polars as pl
 import pytest
+from ports import reserved_port
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from xdist.scheduler import LoadScopeScheduling
@@ -86,10 +87,23 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_models_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The suite starts with an empty model store, whatever its user has fetched."""
+def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever its user has set and fetched: no home, no settings, no credentials, and an empty model store."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "DAGSTER_", "FASTDUP_"))]:
+            if name != "FASTDUP_NO_SKIPS":
+                patch.delenv(name)
         patch.setenv("FASTDUP_MODELS", str(tmp_path_factory.mktemp("models")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _credentials_of_the_s3_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """For tests that ask for `s3_server`, by whichever fixture; to all others AWS is as unknown as before."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "s3_server" in request.fixturenames:
+            for name, value in request.getfixturevalue("s3_server").environment.items():
+                patch.setenv(name, value)
         yield
 
 
@@ -217,7 +231,7 @@ def _quiet(_: dg.InitLoggerContext) -> Any:
 def analysed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The data set `pets`: train and test of 10 and 8 photos; a copy in train, a leak into test; fully materialised.
 
-    Shared by all tests: look, do not touch (`project` is a copy to work on).
+    Shared by all tests: look, do not touch (`project` is a copy to work on). Its home is not in the environment.
     """
     folder = tmp_path_factory.mktemp("analysed")
     write_photos(folder / "images" / "train", 9)
@@ -225,13 +239,14 @@ def analysed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     original = folder / "images" / "train" / "photo-0003.jpg"
     shutil.copy(original, folder / "images" / "train" / "copy.jpg")
     shutil.copy(original, folder / "images" / "test" / "leak.jpg")
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-        patch.setenv("DAGSTER_HOME", str(folder / "home"))
-        patch.delenv("FASTDUP_DATASETS", raising=False)
+    with dg.DagsterInstance.ephemeral() as instance:
         project = Project(folder / "home", folder / "images", instance)
-        project.register({"num_threads": 2})
-        for partition in ("pets/train", "pets/test", "pets"):
-            assert project.run(partition).success
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(folder / "home"))
+            patch.delenv("FASTDUP_DATASETS", raising=False)
+            project.register({"num_threads": 2})
+            for partition in ("pets/train", "pets/test", "pets"):
+                assert project.run(partition).success
         yield project
 
 
@@ -253,9 +268,13 @@ def project(analysed: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 class S3Server:
     """moto's S3 server, over HTTP, in a process of its own."""
 
-    url: str
+    environment: dict[str, str]
     client: Any
     buckets: int = 0
+
+    @property
+    def url(self) -> str:
+        return self.environment["AWS_ENDPOINT_URL"]
 
     def bucket(self, **objects: bytes) -> str:
         """A new bucket with these objects; its name."""
@@ -274,32 +293,29 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server, to which the AWS settings in the environment point from the first test that asks for it on."""
+    """An S3 server, to which the AWS settings in the environment point during each test that asks for it."""
     import boto3
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     nowhere = str(tmp_path_factory.mktemp("aws") / "none")
     environment = {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_CONFIG_FILE": nowhere,
         "AWS_SHARED_CREDENTIALS_FILE": nowhere,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with reserved_port() as port:
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             _wait_for(port, process)
-            yield S3Server(environment["AWS_ENDPOINT_URL"], boto3.client("s3"))
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                client = boto3.client("s3")
+            yield S3Server(environment, client)
         finally:
             process.terminate()
             process.wait()
