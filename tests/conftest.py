@@ -40,21 +40,44 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, d
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("suite")
 
-# Modules whose tests share a server or a cluster, and follow one another.
-_ON_ONE_WORKER = ("tests/test_ui.py", "tests/sharding/test_ray_backend.py")
+# Modules whose tests follow one another on one worker, because they share what takes long to make, and modules of one
+# long test. They begin first, the longest before the others: so all workers end at about the same time.
+_TOGETHER_AND_FIRST = (
+    "tests/test_ui.py",
+    "tests/test_cli.py",
+    "tests/assets/test_automation.py",
+    "tests/test_uploads_with_daemon.py",
+    "tests/command_line/test_refresh.py",
+    "tests/test_run_killed.py",
+    "tests/test_docs.py",
+    "tests/sharding/test_ray_backend.py",
+    "tests/test_examples.py",
+    "tests/stages/test_features_killed.py",
+    "tests/test_remote.py",
+)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {file: number for number, file in enumerate(_TOGETHER_AND_FIRST)}
+    items.sort(key=lambda item: place.get(_file(item.nodeid), len(place)))
 
 
 class _Scheduling(LoadScopeScheduling):
     """Tests one by one, but for those that belong together. (Marks of `xdist_group` are lost under pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if file in _ON_ONE_WORKER else nodeid
+        file = _file(nodeid)
+        return file if file in _TOGETHER_AND_FIRST else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """With `-n`, whatever `--dist` says."""
+    config.option.loadscopereorder = False  # not the modules of the most tests first
     return _Scheduling(config, log)
 
 

@@ -140,7 +140,19 @@ def test_the_runs_are_in_the_instance_that_the_ui_shows(finished):
     assert observed is not None
 
 
-def test_a_mended_split_completes_one_new_file_costs_one_inference_and_json_is_all_that_is_printed(finished, photos):
+@pytest.fixture
+def changeable(finished, tmp_path) -> Iterator[Finished]:
+    """The same at the same place, and afterwards as it was."""
+    for folder in (finished.home, finished.images):
+        shutil.copytree(folder, tmp_path / folder.name)
+    yield finished
+    for folder in (finished.home, finished.images):
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / folder.name, folder)
+
+
+def test_a_mended_split_completes_one_new_file_costs_one_inference_and_json_is_all_that_is_printed(changeable, photos):
+    finished = changeable
     for path in finished.images.glob("test/broken*"):
         path.unlink()
     photos(finished.images / "train", 1, first=900)
