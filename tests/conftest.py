@@ -122,14 +122,18 @@ def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield
 
 
+@pytest.fixture
+def s3_credentials(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AWS settings in the environment point to `s3_server` while the test runs."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(autouse=True)
-def _credentials_of_the_s3_server(request: pytest.FixtureRequest) -> Iterator[None]:
-    """For tests that ask for `s3_server`, by whichever fixture; to all others AWS is as unknown as before."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "s3_server" in request.fixturenames:
-            for name, value in request.getfixturevalue("s3_server").environment.items():
-                patch.setenv(name, value)
-        yield
+def _credentials_of_the_s3_server(request: pytest.FixtureRequest) -> None:
+    """For tests that name `s3_server`, by whichever fixture; to all others AWS is as unknown as before."""
+    if "s3_server" in request.fixturenames:
+        request.getfixturevalue("s3_credentials")
 
 
 @event.listens_for(Engine, "connect")
@@ -343,7 +347,7 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server, to which the AWS settings in the environment point during each test that asks for it."""
+    """An S3 server, to which the AWS settings in the environment point during each test that names it."""
     import boto3
 
     nowhere = str(tmp_path_factory.mktemp("aws") / "none")

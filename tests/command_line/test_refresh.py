@@ -89,7 +89,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, photos: Callable[..., list[
     photos(folder / "images" / "train", 6)
     photos(folder / "images" / "test", 4, first=100)
     shutil.copy(folder / "images" / "train" / "photo-0003.jpg", folder / "images" / "train" / "copy.jpg")
-    names = [str(path) for path in photos(folder / "more", 4, first=200)]
+    names = [str(path) for path in photos(folder / "more", 5, first=200)]
     (folder / "list.txt").write_text("\n".join(names))
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         patch.setenv("DAGSTER_HOME", str(folder / "home"))
