@@ -243,6 +243,9 @@ def test_a_new_split_is_made_and_compared(world, photos):
     world.register()
     done = world.refresh()
     assert done.made == {"pets/val": OF_SPLIT, "pets": ["split_leakage"]}
+    shutil.rmtree(world.folder / "images" / "val")
+    world.register()
+    world.settled = False
 
 
 def test_a_failed_gate_stops_its_split_alone_and_is_tried_again(world):
