@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import hypothesis
 import numpy as np
 import polars as pl
 import pytest
+from ports import reserved_port
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from xdist.scheduler import LoadScopeScheduling
@@ -39,21 +42,44 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, d
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("suite")
 
-# Modules whose tests share a server or a cluster, and follow one another.
-_ON_ONE_WORKER = ("tests/test_ui.py", "tests/sharding/test_ray_backend.py")
+# Modules whose tests follow one another on one worker, because they share what takes long to make, and modules of one
+# long test. They begin first, the longest before the others: so all workers end at about the same time.
+_TOGETHER_AND_FIRST = (
+    "tests/test_ui.py",
+    "tests/test_cli.py",
+    "tests/assets/test_automation.py",
+    "tests/test_uploads_with_daemon.py",
+    "tests/command_line/test_refresh.py",
+    "tests/test_run_killed.py",
+    "tests/test_docs.py",
+    "tests/sharding/test_ray_backend.py",
+    "tests/test_examples.py",
+    "tests/stages/test_features_killed.py",
+    "tests/test_remote.py",
+)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {file: number for number, file in enumerate(_TOGETHER_AND_FIRST)}
+    items.sort(key=lambda item: place.get(_file(item.nodeid), len(place)))
 
 
 class _Scheduling(LoadScopeScheduling):
     """Tests one by one, but for those that belong together. (Marks of `xdist_group` are lost under pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return file if file in _ON_ONE_WORKER else nodeid
+        file = _file(nodeid)
+        return file if file in _TOGETHER_AND_FIRST else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """With `-n`, whatever `--dist` says."""
+    config.option.loadscopereorder = False  # not the modules of the most tests first
     return _Scheduling(config, log)
 
 
@@ -86,11 +112,28 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_models_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The suite starts with an empty model store, whatever its user has fetched."""
+def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever its user has set and fetched: no home, no settings, no credentials, and an empty model store."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "DAGSTER_", "FASTDUP_"))]:
+            if name != "FASTDUP_NO_SKIPS":
+                patch.delenv(name)
         patch.setenv("FASTDUP_MODELS", str(tmp_path_factory.mktemp("models")))
         yield
+
+
+@pytest.fixture
+def s3_credentials(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AWS settings in the environment point to `s3_server` while the test runs."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def _credentials_of_the_s3_server(request: pytest.FixtureRequest) -> None:
+    """For tests that name `s3_server`, by whichever fixture; to all others AWS is as unknown as before."""
+    if "s3_server" in request.fixturenames:
+        request.getfixturevalue("s3_credentials")
 
 
 @event.listens_for(Engine, "connect")
@@ -98,6 +141,31 @@ def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
     """Dagster's SQLite files of a test need not survive a power cut; waiting for the disk is half of a run's time."""
     if type(connection).__module__.startswith("sqlite3"):
         connection.execute("PRAGMA synchronous=OFF")
+
+
+def pytest_runtest_setup() -> None:
+    if found := sys.modules.get("great_expectations.expectations.expectation"):
+        _read_once_a_look(found.Expectation)
+
+
+@functools.cache
+def _read_once_a_look(expectation: Any) -> None:
+    """Great Expectations builds an expectation's configuration anew for every key that it reads of it: a fifth of a
+    small run's time. While it collects the keys, which changes nothing, it gets the same one."""
+    collect, build, held = expectation._get_runtime_kwargs, expectation.configuration.fget, threading.local()
+
+    def configuration(self: Any) -> Any:
+        return held.made if getattr(held, "of", None) is self else build(self)
+
+    def collected(self: Any, runtime_configuration: dict[str, Any] | None = None) -> dict[str, Any]:
+        held.of, held.made = self, build(self)
+        try:
+            return collect(self, runtime_configuration)
+        finally:
+            held.of = held.made = None
+
+    expectation.configuration = property(configuration)
+    expectation._get_runtime_kwargs = collected
 
 
 def photo(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
@@ -217,7 +285,7 @@ def _quiet(_: dg.InitLoggerContext) -> Any:
 def analysed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The data set `pets`: train and test of 10 and 8 photos; a copy in train, a leak into test; fully materialised.
 
-    Shared by all tests: look, do not touch (`project` is a copy to work on).
+    Shared by all tests: look, do not touch (`project` is a copy to work on). Its home is not in the environment.
     """
     folder = tmp_path_factory.mktemp("analysed")
     write_photos(folder / "images" / "train", 9)
@@ -225,13 +293,14 @@ def analysed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     original = folder / "images" / "train" / "photo-0003.jpg"
     shutil.copy(original, folder / "images" / "train" / "copy.jpg")
     shutil.copy(original, folder / "images" / "test" / "leak.jpg")
-    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
-        patch.setenv("DAGSTER_HOME", str(folder / "home"))
-        patch.delenv("FASTDUP_DATASETS", raising=False)
+    with dg.DagsterInstance.ephemeral() as instance:
         project = Project(folder / "home", folder / "images", instance)
-        project.register({"num_threads": 2})
-        for partition in ("pets/train", "pets/test", "pets"):
-            assert project.run(partition).success
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(folder / "home"))
+            patch.delenv("FASTDUP_DATASETS", raising=False)
+            project.register({"num_threads": 2})
+            for partition in ("pets/train", "pets/test", "pets"):
+                assert project.run(partition).success
         yield project
 
 
@@ -253,9 +322,13 @@ def project(analysed: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 class S3Server:
     """moto's S3 server, over HTTP, in a process of its own."""
 
-    url: str
+    environment: dict[str, str]
     client: Any
     buckets: int = 0
+
+    @property
+    def url(self) -> str:
+        return self.environment["AWS_ENDPOINT_URL"]
 
     def bucket(self, **objects: bytes) -> str:
         """A new bucket with these objects; its name."""
@@ -274,32 +347,29 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """An S3 server, to which the AWS settings in the environment point from the first test that asks for it on."""
+    """An S3 server, to which the AWS settings in the environment point during each test that names it."""
     import boto3
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     nowhere = str(tmp_path_factory.mktemp("aws") / "none")
     environment = {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_CONFIG_FILE": nowhere,
         "AWS_SHARED_CREDENTIALS_FILE": nowhere,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with reserved_port() as port:
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             _wait_for(port, process)
-            yield S3Server(environment["AWS_ENDPOINT_URL"], boto3.client("s3"))
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                client = boto3.client("s3")
+            yield S3Server(environment, client)
         finally:
             process.terminate()
             process.wait()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ruamel.yaml import YAML
 
 import fastdup_dagster
 from fastdup_dagster.cli import main
+from fastdup_dagster.command_line import analyse
 from fastdup_dagster.demo import KINDS
 from fastdup_dagster.resources import datasets as listing
 from fastdup_dagster.storage import TableStore
@@ -141,7 +143,19 @@ def test_the_runs_are_in_the_instance_that_the_ui_shows(finished):
     assert observed is not None
 
 
-def test_a_mended_split_completes_one_new_file_costs_one_inference_and_json_is_all_that_is_printed(finished, photos):
+@pytest.fixture
+def changeable(finished, tmp_path) -> Iterator[Finished]:
+    """The same at the same place, and afterwards as it was."""
+    for folder in (finished.home, finished.images):
+        shutil.copytree(folder, tmp_path / folder.name)
+    yield finished
+    for folder in (finished.home, finished.images):
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / folder.name, folder)
+
+
+def test_a_mended_split_completes_one_new_file_costs_one_inference_and_json_is_all_that_is_printed(changeable, photos):
+    finished = changeable
     for path in finished.images.glob("test/broken*"):
         path.unlink()
     photos(finished.images / "train", 1, first=900)
@@ -163,10 +177,6 @@ def test_a_mended_split_completes_one_new_file_costs_one_inference_and_json_is_a
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance is kept in memory."""
-    from contextlib import contextmanager
-
-    from fastdup_dagster.command_line import analyse
-
     with dg.DagsterInstance.ephemeral() as instance:
 
         @contextmanager
@@ -357,8 +367,14 @@ def test_what_is_left_out_and_what_was_compared_besides_is_told(quick, photos, t
     assert "nothing was left out" not in result.output
 
 
-def test_what_was_chosen_of_the_model_can_be_undone(quick, photos, tmp_path, home):
+def test_what_was_chosen_of_the_model_can_be_undone(quick, photos, tmp_path, home, monkeypatch):
+    """What is remembered is written before the run: one with a file of one's own is enough."""
     photos(tmp_path / "few", 2)
+
+    def at_once(_: Any, __: Any, partition: str, *___: Any) -> analyse.PartitionRun:
+        return analyse.PartitionRun(partition, True, "run", 0.0, [], [])
+
+    really = analyse.run_partition
 
     def remembered() -> dict[str, Any]:
         return YAML(typ="safe").load((home / "datasets.yaml").read_text())["datasets"]["few"].get("settings", {})
@@ -370,6 +386,7 @@ def test_what_was_chosen_of_the_model_can_be_undone(quick, photos, tmp_path, hom
         (("--model", bundled), {"high_accuracy": False, "model_path": str(bundled)}),
         (("--model", "bundled"), {"high_accuracy": False}),
     ):
+        monkeypatch.setattr(analyse, "run_partition", really if bundled in arguments else at_once)
         assert invoke("run", tmp_path / "few", *arguments).exit_code == 0
         assert remembered() == expected
 

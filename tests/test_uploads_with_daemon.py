@@ -66,6 +66,8 @@ def watched(s3_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("FASTDUP_DATASETS", raising=False)
     ensure_home()
+    with (tmp_path / "home" / "dagster.yaml").open("a") as config:
+        config.write("\nrun_queue:\n  dequeue_interval_seconds: 1\n")
     bucket = s3_server.bucket()
     entry = DatasetEntry(root=f"s3://{bucket}/in", splits={"train": "train"}, store=f"s3://{bucket}/out")
     register("pets", entry)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -47,14 +49,53 @@ class Ticks:
             observe(self.project.instance, key, current_versions(key, DatasetsResource(), ModelResource()))
 
 
+def copy_events(source: dg.DagsterInstance, target: dg.DagsterInstance) -> None:
+    """All that an instance in memory knows, into another one."""
+    for storage in ("run_storage", "event_log_storage"):
+        here, there = (getattr(instance, storage)._held_conn for instance in (source, target))
+        here.connection.driver_connection.backup(there.connection.driver_connection)
+
+
+@pytest.fixture(scope="module")
+def materialised(analysed, tmp_path_factory) -> Iterator[Callable[[], AbstractContextManager[Any]]]:
+    """Opens a project in which everything is materialised: always at one place, always as new."""
+    folder = tmp_path_factory.mktemp("automation")
+    live, kept = folder / "live", folder / "kept"
+    shutil.copytree(analysed.home, live / "home")
+    shutil.copytree(analysed.images, live / "images")
+    (live / "home" / "datasets.yaml").unlink()
+
+    def project_in(instance: dg.DagsterInstance) -> Any:
+        return replace(analysed, home=live / "home", images=live / "images", instance=instance)
+
+    with dg.DagsterInstance.ephemeral() as first:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(live / "home"))
+            project = project_in(first)
+            project.register({"num_threads": 2})
+            for key in ("pets/train", "pets/test", "pets"):
+                assert project.run(key).success
+        live.rename(kept)
+
+        @contextmanager
+        def as_new() -> Iterator[Any]:
+            shutil.rmtree(live, ignore_errors=True)
+            shutil.copytree(kept, live)
+            with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+                patch.setenv("DAGSTER_HOME", str(live / "home"))
+                copy_events(first, instance)
+                yield project_in(instance)
+
+        yield as_new
+
+
 @pytest.fixture
-def ticks(project) -> Iterator[Ticks]:
+def ticks(materialised) -> Iterator[Ticks]:
     """Everything is materialised, and the sensor has seen it."""
-    for key in ("pets/train", "pets/test", "pets"):
-        assert project.run(key).success
-    made = Ticks(project, build_definitions())
-    assert made.tick() == {}
-    return made
+    with materialised() as project:
+        made = Ticks(project, build_definitions())
+        assert made.tick() == {}
+        yield made
 
 
 def test_events_lead_to_what_they_concern_and_a_listing_of_the_same_files_to_nothing(ticks, photos):

@@ -89,7 +89,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, photos: Callable[..., list[
     photos(folder / "images" / "train", 6)
     photos(folder / "images" / "test", 4, first=100)
     shutil.copy(folder / "images" / "train" / "photo-0003.jpg", folder / "images" / "train" / "copy.jpg")
-    names = [str(path) for path in photos(folder / "more", 4, first=200)]
+    names = [str(path) for path in photos(folder / "more", 5, first=200)]
     (folder / "list.txt").write_text("\n".join(names))
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         patch.setenv("DAGSTER_HOME", str(folder / "home"))
@@ -243,6 +243,9 @@ def test_a_new_split_is_made_and_compared(world, photos):
     world.register()
     done = world.refresh()
     assert done.made == {"pets/val": OF_SPLIT, "pets": ["split_leakage"]}
+    shutil.rmtree(world.folder / "images" / "val")
+    world.register()
+    world.settled = False
 
 
 def test_a_failed_gate_stops_its_split_alone_and_is_tried_again(world):

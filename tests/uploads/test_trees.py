@@ -25,6 +25,7 @@ def place(request: Any, tmp_path: Path) -> str:
             (tmp_path / name).write_bytes(name.encode())
         return str(tmp_path)
     server = request.getfixturevalue("s3_server")
+    request.getfixturevalue("s3_credentials")
     return f"s3://{server.bucket(**{f'in put/{name}': name.encode() for name in FILES})}/in put"
 
 

@@ -66,6 +66,7 @@ def uploads(request: Any, tmp_path: Path) -> Uploader:
     if request.param == "folder":
         return Uploader(str(tmp_path / "root"))
     server = request.getfixturevalue("s3_server")
+    request.getfixturevalue("s3_credentials")
     return Uploader(f"s3://{server.bucket()}/ro ot", server)
 
 

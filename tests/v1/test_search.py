@@ -220,7 +220,7 @@ def test_search_results_are_what_the_search_gallery_takes(opened: Fastdup, tmp_p
     assert isinstance(found, pd.DataFrame) and Path(page).is_file()
 
 
-def test_a_thousand_searches_of_a_hundred_thousand_vectors_are_exact(
+def test_two_hundred_searches_of_a_hundred_thousand_vectors_are_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many as HNSW would serve in a graph: nothing is built, nothing is read again, every result is the true one."""
@@ -238,12 +238,12 @@ def test_a_thousand_searches_of_a_hundred_thousand_vectors_are_exact(
 
     monkeypatch.setattr(TableStore, "scan", read_again)
     monkeypatch.setattr(neighbours, "new_index", read_again)
-    queries = rng.normal(size=(1_000, 32)).astype(np.float32)
+    queries = rng.normal(size=(200, 32)).astype(np.float32)
     unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    for start in range(0, 1_000, 250):
-        block = queries[start : start + 250].astype(np.float64)
+    for start in range(0, 200, 100):
+        block = queries[start : start + 100].astype(np.float64)
         expected = (block / np.linalg.norm(block, axis=1, keepdims=True)) @ unit.T
-        for query, scores in zip(queries[start : start + 250], expected, strict=True):
+        for query, scores in zip(queries[start : start + 100], expected, strict=True):
             best = np.argpartition(-scores, 5)[:5]
             best = best[np.argsort(-scores[best])]
             found = fd.vector_search(vec=query)
