@@ -87,8 +87,21 @@ class Buckets:
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
     def credentials(self) -> Any:
-        """The keys as they are now: botocore renews those of a role."""
-        return self._credentials.get_frozen_credentials()
+        """The keys as they are now: botocore renews those of a role.
+
+        Raises:
+            NoCredentialsError: if they cannot be renewed.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+        try:
+            return self._credentials.get_frozen_credentials()
+        except HTTPClientError:
+            raise
+        except (BotoCoreError, ClientError, RuntimeError) as error:  # a RuntimeError where they stay expired
+            raise NoCredentialsError(
+                f"no usable credentials for {self.endpoint}: {error} (is `aws sso login` due?)"
+            ) from None
 
     def reach(self, name: str) -> Bucket:
         """How a bucket is reached; asked of AWS once."""

@@ -8,7 +8,6 @@ Credentials come from the standard AWS chain alone, and are in no message.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import threading
@@ -51,7 +50,7 @@ _ELSEWHERE_STATUS = frozenset({301, 302, 307})
 _ELSEWHERE_CODES = frozenset(
     {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException"}
 )
-_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class ObjectStore:
@@ -104,7 +103,12 @@ class ObjectStore:
         wanted = {} if last is None else {"Range": f"bytes={first}-{last}"}
         wanted |= {} if etag is None else {"If-Match": etag}
         answer = self._request("GET", place, wanted)
-        return answer.data, answer.headers.get("ETag")
+        data = answer.data
+        if last is not None and answer.status == 200:  # a server or proxy that knows no ranges sends the whole object
+            if 0 < len(data) <= first:
+                raise PastTheEndError(f"{place.text} ends before the bytes that are asked for")
+            data = data[first : last + 1]
+        return data, answer.headers.get("ETag")
 
     def head(self, place: Location) -> Mapping[str, str]:
         """The headers of an object; raises what `get` raises."""
@@ -202,22 +206,31 @@ class ObjectStore:
             )
         if response.status not in (200, 206):
             code = _said(response, "Code")
-            self._follow(place, bucket, response, code)
+            self._follow(method, place, bucket, response, code)
             self._refuse(place, response.status, code, is_listing=bool(listing_query))
         return response
 
-    def _follow(self, place: Location, bucket: Bucket, response: BaseHTTPResponse, code: str) -> None:
+    def _follow(self, method: str, place: Location, bucket: Bucket, response: BaseHTTPResponse, code: str) -> None:
         """Where the answer is that the bucket is in another region: goes there, by another attempt."""
         if response.status not in _ELSEWHERE_STATUS and code not in _ELSEWHERE_CODES and response.status != 400:
             return
         region = response.headers.get("x-amz-bucket-region") or _said(response, "Region")
-        if response.status == 400 and not code and not region:  # the answer to a HEAD has no body that tells
-            with contextlib.suppress(RemoteError):
+        if method == "HEAD" and response.status == 400 and not region:  # such an answer has no body that tells
+            try:
                 self.page(Location(place.server, place.bucket, ""), most=1)
+            except EndpointError:
+                raise
+            except RemoteError:
+                pass  # it was asked for what it tells of the region
             region = self._buckets.reach(place.bucket).signer.region
         if _REGION.fullmatch(region) and region != bucket.signer.region:
             self._buckets.move(place.bucket, region)
             raise PassingError(f"the bucket is in the region {region}, {self.endpoint} says")
+        if response.status == 400 and not code and not region:
+            raise EndpointError(
+                f"{place.text}: {self.endpoint} answered status 400, not as an object store does: does it want https? "
+                "An alias can say so: minio://name/bucket with FASTDUP_MINIO_NAME=https://host:port"
+            )
 
     def _refuse(self, place: Location, status: int, code: str, is_listing: bool = False) -> NoReturn:
         """Raises what an answer that is an error means."""

@@ -112,6 +112,6 @@ def retried(once: Callable[[], _Result], what: str, to_connect: int = ATTEMPTS) 
                 ) from None
         except PassingError as error:
             if attempt == ATTEMPTS:
-                raise RemoteError(f"{error}, {attempt} times in a row") from None
+                raise RemoteError(f"{what}: {error}, {attempt} times in a row") from None
         delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** (attempt - 1))
         time.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret

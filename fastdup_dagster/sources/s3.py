@@ -151,7 +151,7 @@ def names_in(root: str) -> tuple[list[str], list[str]]:
 def holds_anything(root: str) -> bool:
     """Whether there is an object below a prefix: a listing of one; raises what listing raises."""
     folder = location(root).folder
-    return bool(object_store(folder.server).page(folder, most=1))
+    return any(object_store(folder.server).pages(folder, most=1))  # a first page may be empty and have a next
 
 
 def images_outside(root: str, places: Collection[str]) -> int:

@@ -22,9 +22,17 @@ from fastdup_dagster.sources.base import Entry, NothingFoundError
 from fastdup_dagster.sources.folder import FolderSource, stat_entry
 from fastdup_dagster.sources.label_files import folder_of, lines_of, place_of, read_file, suffix
 from fastdup_dagster.sources.labels import clean
-from fastdup_dagster.sources.locations import Location, is_remote, joined, location
+from fastdup_dagster.sources.locations import Location, is_remote, joined, location, location_of
 from fastdup_dagster.sources.parts import path_of
-from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, as_bytes, container_kind, display_name, extension
+from fastdup_dagster.sources.path_list import ListSource
+from fastdup_dagster.sources.paths import (
+    IMAGE_EXTENSIONS,
+    as_bytes,
+    container_kind,
+    display_name,
+    extension,
+    local_path,
+)
 from fastdup_dagster.sources.s3 import S3Source, holds_anything, remote_entries
 
 SPLITS = ("train", "val", "test")
@@ -130,7 +138,7 @@ def open_yolo(path: str | Path) -> YoloData:
     for split in SPLITS:
         for target in _targets(place, split, data.get(split), root):
             folders |= {} if _is_list(target) else {target: None}
-            for entry in _listed(target, root) if _is_list(target) else _inside(target, notes):
+            for entry in _listed(target, root, notes) if _is_list(target) else _inside(target, notes):
                 if entry.uri not in images:
                     images[entry.uri] = entry, split
                 elif (first := images[entry.uri][1]) != split:
@@ -175,6 +183,20 @@ def _refuse_scheme(path: str | Path, key: str, given: str) -> None:
         raise NotImplementedError(
             f"{path}: {key}={given!r}: only s3:// and minio:// are read from; nothing is downloaded"
         )
+    _refuse_server(path, given)
+
+
+def _refuse_server(path: str | Path, given: str) -> None:
+    """A file that came from somebody else must not choose who gets requests signed with the keys of this process."""
+    if not is_remote(given):
+        return
+    server = location(given).server
+    own = location(path).server if isinstance(path, str) and is_remote(path) else ""
+    if ":" in server and server != own:
+        raise ValueError(
+            f"{path}: {given!r}: a server that the file chooses is not asked; if it is yours, give it an alias: "
+            f"minio://name/bucket with FASTDUP_MINIO_NAME=http://{server}"
+        )
 
 
 def _below(path: str | Path, key: str, root: str | Path, given: str) -> str:
@@ -200,6 +222,8 @@ def _targets(path: str | Path, split: str, given: Any, root: str | Path) -> Iter
         if not isinstance(place, str):
             raise ValueError(f"{path}: {split}={reprlib.repr(given)}: expected a folder or a list of files")
         _refuse_scheme(path, split, place)
+        if not place:
+            continue
         names = list(dict.fromkeys([place, place.removeprefix(_ABOVE)]))
         tried = [_target(path, split, root, name) for name in names if name]
         found = next((target for target in tried if _is_there(target)), None)
@@ -238,15 +262,36 @@ def _inside(target: str | Path, notes: list[str]) -> Iterator[Entry]:
     notes += source.notes
 
 
-def _listed(target: str | Path, root: str | Path) -> Iterator[Entry]:
-    """The images of a text file, one a row: relative to the file's own folder, or to the root."""
+def _listed(target: str | Path, root: str | Path, notes: list[str]) -> Iterator[Entry]:
+    """The images of a text file, one a row: relative to the file's own folder, or to the root.
+
+    A row may also name a folder, an archive or a video, which stands for what is in it.
+    """
+    for entry in _rows(target, root):
+        remote = is_remote(entry.uri)
+        name = os.fsencode(location_of(entry.uri).key) if remote else local_path(entry.uri)
+        folder = _is_missing(entry) and not extension(name) if remote else _is_dir(Path(os.fsdecode(name)))
+        if not folder and not container_kind(name):
+            yield entry
+            continue
+        given = location_of(entry.uri).text if remote else os.fsdecode(name)
+        inside = ListSource([given], Path("/"), f"{target}: {entry.filename}")
+        yield from inside.entries()
+        notes += inside.notes
+
+
+def _rows(target: str | Path, root: str | Path) -> Iterator[Entry]:
+    """The files that a list names, each below the first folder that has it."""
     folders = list(dict.fromkeys([folder_of(target), root]))
     prefixes = [folder for folder in folders if isinstance(folder, str)]
     here = [*(folder for folder in folders if isinstance(folder, Path)), Path.cwd()]
     names = filter(None, map(str.strip, lines_of(read_file(target), "surrogateescape")))
     for remote, rows in groupby(names, key=lambda name: isinstance(target, str) or is_remote(name)):
         if remote:
-            yield from _objects(list(rows), prefixes or [""])
+            chosen = list(rows)
+            for name in chosen:
+                _refuse_server(target, name)
+            yield from _objects(chosen, prefixes or [""])
         else:
             yield from (_file(name, here) for name in rows)
 

@@ -170,7 +170,10 @@ class BucketTree:
 
     def page(self, after: str) -> Page:
         """The objects below the prefix, in the order of their keys."""
-        answer = self._objects.store.page(self._folder, most=PAGE, after=self._folder.key + after if after else "")
+        begin = self._folder.key + after if after else ""
+        answer = self._objects.store.page(self._folder, most=PAGE, after=begin)
+        while answer.following and not answer.objects:  # a page may be empty and have a next
+            answer = self._objects.store.page(self._folder, most=PAGE, token=answer.following)
         objects = [(item.key.removeprefix(self._folder.key), _object_token(item)) for item in answer.objects]
         return Page(objects, objects[-1][0] if answer.following else None)
 

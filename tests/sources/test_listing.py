@@ -20,7 +20,8 @@ from fastdup_dagster.sources import open_source
 from fastdup_dagster.sources.listing import CutListingError, Listed, NoListingError, parsed, query
 from fastdup_dagster.sources.locations import location
 from fastdup_dagster.sources.object_store import object_store
-from fastdup_dagster.sources.remote_errors import NoSuchBucketError, RemoteError
+from fastdup_dagster.sources.remote_errors import EndpointError, NoSuchBucketError, PastTheEndError, RemoteError
+from fastdup_dagster.sources.s3 import holds_anything
 
 _KEY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 _SPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -253,3 +254,44 @@ def test_a_bucket_that_is_nobody_knows_where_is_an_error_with_a_remedy(
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(RemoteError, match="another region, or at another endpoint: set AWS_REGION"):
             list(open_source("s3://some-bucket").entries())
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize("ask", ["page", "head", "get"])
+def test_a_server_that_wants_https_is_asked_a_few_times_and_said(ask: str) -> None:
+    asked: list[str] = []
+
+    def answer(path: str, *_: object) -> Answer:
+        asked.append(path)
+        return 400, {}, b"Client sent an HTTP request to an HTTPS server.\n"
+
+    with answering(answer) as url:
+        place = location(f"minio://{url.removeprefix('http://')}/bucket/photo.jpg")
+        with pytest.raises(EndpointError, match=r"does it want https\? .*FASTDUP_MINIO_NAME=https://"):
+            getattr(object_store(place.server), ask)(place)
+    assert len(asked) <= 3
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_server_that_knows_no_ranges_gives_the_bytes_that_were_asked_for_all_the_same() -> None:
+    whole = bytes(range(256)) * 8
+    with answering(lambda *_: (200, {"ETag": '"e"'}, whole)) as url:
+        place = location(f"minio://{url.removeprefix('http://')}/bucket/photos.tar")
+        store = object_store(place.server)
+        assert store.get(place, 300, 309) == whole[300:310]
+        assert store.get(place, 2000, 5000) == whole[2000:]
+        with pytest.raises(PastTheEndError):
+            store.get(place, len(whole), len(whole) + 9)
+
+
+@pytest.mark.usefixtures("credentials")
+def test_an_empty_page_with_a_next_is_not_the_end() -> None:
+    def answer(path: str, asked: dict[str, list[str]], _: object) -> Answer:
+        if "continuation-token" in asked:
+            return 200, {}, listing(contents("photos/a.jpg") + "<IsTruncated>false</IsTruncated>")
+        return 200, {}, listing("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>")
+
+    with answering(answer) as url:
+        root = f"minio://{url.removeprefix('http://')}/bucket/photos"
+        assert holds_anything(root)
+        assert [entry.filename for entry in open_source(root).entries()] == ["a.jpg"]

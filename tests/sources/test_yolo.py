@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ def test_lists_of_files_folders_outside_and_images_in_two_splits(tmp_path: Path)
         ("train: https://example.com/a.zip", NotImplementedError, "https://example.com"),
         ("train: empty", NothingFoundError, "no images found"),
         ('train: "a\\0b"', FileNotFoundError, "no such folder"),
+        ("train: minio://elsewhere.example:9000/bucket/images", ValueError, "a server that the file chooses"),
+        ("path: minio://elsewhere.example:9000/bucket\ntrain: images", ValueError, "a server that the file chooses"),
         ("train: !!python/object/apply:os.getcwd []", ValueError, "not YAML"),
     ],
 )
@@ -168,3 +171,24 @@ def test_what_is_no_data_set_is_refused_by_name(
 def test_label_files_lie_where_their_images_do() -> None:
     assert label_path(b"/a/images/b/images/c.tar.jpg") == b"/a/images/b/labels/c.tar.txt"
     assert label_path(b"/a/b/c.jpg") == b"/a/b/c.txt"
+
+
+def test_a_row_of_a_list_may_name_a_folder_or_an_archive(tmp_path: Path) -> None:
+    path = data_set(
+        tmp_path, {"images/a.jpg": None, "images/sub/b.jpg": None, "images/sub/c.jpg": None}, "train: l.txt"
+    )
+    with tarfile.open(tmp_path / "more.tar", "w") as archive:
+        archive.add(tmp_path / "images" / "a.jpg", "d.jpg")
+    (tmp_path / "l.txt").write_text("images/a.jpg\nimages/sub\nmore.tar\n")
+    entries = [entry for entry, _ in open_yolo(path).images]
+    assert [entry.filename.rpartition("/")[2] for entry in entries] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert not any(entry.error_code for entry in entries)
+
+
+def test_a_list_does_not_choose_a_server_and_an_empty_split_is_none(tmp_path: Path) -> None:
+    path = data_set(tmp_path, {"images/a.jpg": None}, "train: l.txt\nval: ''")
+    (tmp_path / "l.txt").write_text("images/a.jpg\n")
+    assert len(open_yolo(path).images) == 1
+    (tmp_path / "l.txt").write_text("images/a.jpg\nminio://elsewhere.example:9000/bucket/b.jpg\n")
+    with pytest.raises(ValueError, match=r"l\.txt: .*a server that the file chooses"):
+        open_yolo(path)

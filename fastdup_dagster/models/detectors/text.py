@@ -27,6 +27,7 @@ _LEAST_CONTRAST = 8
 _SURE = 0.75
 # Of the shorter side: the blur whose result is the lighting of the page, not what is written on it.
 _LIGHTING = 1 / 12
+_LIGHTING_SIDE = 256
 _PAPER = 200
 
 
@@ -107,9 +108,16 @@ def _sure(found: list[Detection]) -> list[Detection]:
 
 def _evened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image as if it were lit evenly: shadows and stains are gone, strokes stay."""
-    values = pixels.astype(np.float32)
-    lighting = cv2.GaussianBlur(values, (0, 0), max(2.0, min(pixels.shape[:2]) * _LIGHTING))
-    return np.clip(values / np.maximum(lighting, 1) * _PAPER, 0, 255).astype(np.uint8)
+    height, width = pixels.shape[:2]
+    # Light changes slowly: a small image shows it, and the blur of a large one costs seconds.
+    smaller = min(1.0, _LIGHTING_SIDE / min(height, width))
+    size = max(1, round(width * smaller)), max(1, round(height * smaller))
+    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    blurred = cv2.GaussianBlur(small, (0, 0), max(2.0, min(small.shape[:2]) * _LIGHTING))
+    evened = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
+    np.divide(pixels, np.maximum(evened, 1, out=evened), out=evened)
+    evened *= _PAPER
+    return np.clip(evened, 0, 255, out=evened).astype(np.uint8)
 
 
 def _stretched(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -117,7 +125,8 @@ def _stretched(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     low, high = np.percentile(pixels, _FAINT)
     if high - low < _LEAST_CONTRAST or (low, high) == (0, 255):
         return np.empty((0, 0, 3), dtype=np.uint8)
-    return np.clip((pixels.astype(np.float32) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    table = np.clip((np.arange(256) - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    return table[pixels]
 
 
 def _models() -> dict[str, Path]:
