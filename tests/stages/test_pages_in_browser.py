@@ -41,8 +41,12 @@ class Viewer:
         self.requests: list[str] = []
         self.page.on("console", lambda message: self.troubles.append(message.text))
         self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.troubles.append(request.url))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page was left before all was there: nothing is missing
+            self.troubles.append(f"{request.url}: {request.failure}")
 
     def open(self, path: Path) -> Any:
         self.page.goto(path.as_uri())
