@@ -16,8 +16,8 @@ from fastdup_dagster.label_files import UNLABELLED, WrittenBox, WrittenImage
 from fastdup_dagster.label_tables import Header
 from fastdup_dagster.sources import is_remote, local_path, path_of
 from fastdup_dagster.sources.coco import polygon_numbers
-from fastdup_dagster.sources.label_files import in_parallel
 from fastdup_dagster.sources.labels import extent, number
+from fastdup_dagster.sources.object_store import in_parallel
 from fastdup_dagster.sources.parts import part_of
 
 TASKS = ("detect", "segment", "obb")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from fastdup_dagster.sources.locations import Location, is_remote, location, location_of
-from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
+from fastdup_dagster.sources.object_store import in_parallel, object_store
 from fastdup_dagster.sources.remote_errors import EndpointError, NoCredentialsError, RemoteError
 
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
-
-_AT_ONCE = 16 * CONNECTIONS
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -70,14 +63,6 @@ def lines_of(data: bytes, errors: str = "backslashreplace") -> list[str]:
     if data.startswith(_UTF_16):
         return _LINE_END.split(data.decode("utf-16", "replace"))
     return _LINE_END.split(data.decode("utf-8", errors).removeprefix("\ufeff"))
-
-
-def in_parallel(call: Callable[[_Given], _Made], given: Iterable[_Given]) -> Iterator[_Made]:
-    """The results of calls that wait for an object store, in order; many at a time, a bounded number ahead."""
-    waiting = iter(given)
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="labels") as pool:
-        while some := list(itertools.islice(waiting, _AT_ONCE)):
-            yield from pool.map(call, some)
 
 
 def read_objects(uris: Iterable[str]) -> Iterator[bytes | OSError]:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
 
 _Result = TypeVar("_Result")
+_Given = TypeVar("_Given")
+
+# Calls of `in_parallel` that are begun at a time: enough for all connections, and a list of millions is not held.
+_AHEAD = 16 * CONNECTIONS
 
 # A listing that finds nobody has the wrong endpoint more often than a hiccup: said soon.
 _LISTING_ATTEMPTS_TO_CONNECT = 3
@@ -54,15 +61,7 @@ _REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class ObjectStore:
-    """One endpoint with the credentials of this process. Threads may share it.
-
-    Args:
-        endpoint: URL of the server; None for that of the AWS settings.
-
-    Raises:
-        EndpointError: if that is no URL, or holds a password.
-        NoCredentialsError: if the AWS chain finds none.
-    """
+    """Reads and lists what is at one endpoint; arguments and errors as of `Buckets`. Threads may share it."""
 
     def __init__(self, endpoint: str | None) -> None:
         self._buckets = Buckets(endpoint)
@@ -188,13 +187,11 @@ class ObjectStore:
     ) -> BaseHTTPResponse:
         with typed(self.endpoint):
             bucket = self._buckets.reach(place.bucket)
-            path = bucket.path + quote(place.key, safe="/~", errors="surrogateescape")
-            if listing_query:
-                path = bucket.path.rstrip("/") or "/"
+            key = quote(place.key, safe="/~", errors="surrogateescape")
+            path = (bucket.path.rstrip("/") or "/") if listing_query else bucket.path + key
             sent = bucket.signer.signed(method, bucket.host, path, headers, self.credentials(), listing_query)
-            target = f"{bucket.before}{_kept(path) if bucket.before else path}" + (
-                f"?{listing_query}" if listing_query else ""
-            )
+            asked = _kept(path) if bucket.before else path
+            target = f"{bucket.before}{asked}?{listing_query}".removesuffix("?")
             response = bucket.pool.urlopen(
                 method,
                 target,
@@ -256,6 +253,19 @@ class ObjectStore:
                 "endpoint: set AWS_REGION, or AWS_ENDPOINT_URL"
             )
         raise RemoteError(f"{place.text}: {self.endpoint} answered {said}")
+
+
+def in_parallel(call: Callable[[_Given], _Result], given: Iterable[_Given]) -> Iterator[_Result]:
+    """The results of calls that wait for an object store, in order; many at a time, a bounded number ahead."""
+    waiting = iter(given)
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="objects") as pool:
+        begun = deque(pool.submit(call, one) for one in islice(waiting, _AHEAD))
+        try:
+            while begun:
+                yield begun.popleft().result()
+                begun.extend(pool.submit(call, one) for one in islice(waiting, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _kept(path: str) -> str:

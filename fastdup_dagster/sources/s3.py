@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
@@ -16,7 +14,7 @@ from fastdup_dagster.sources.containers import Contents
 from fastdup_dagster.sources.folder import left_out_notes
 from fastdup_dagster.sources.listing import Listed
 from fastdup_dagster.sources.locations import Location, joined, location, location_of
-from fastdup_dagster.sources.object_store import CONNECTIONS, object_store
+from fastdup_dagster.sources.object_store import in_parallel, object_store
 from fastdup_dagster.sources.paths import IMAGE_EXTENSIONS, container_kind, display_name, extension
 from fastdup_dagster.sources.remote_errors import (
     EndpointError,
@@ -26,8 +24,6 @@ from fastdup_dagster.sources.remote_errors import (
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# So many names are asked for at a time: enough for all connections, and a list of millions is not held in futures.
-_ASKED_AT_ONCE = 16 * CONNECTIONS
 
 
 class S3Source:
@@ -127,10 +123,7 @@ def remote_entries(named: Iterable[tuple[str, str]]) -> Iterator[Entry]:
         NoCredentialsError, EndpointError: where no object could be asked for at all.
         ValueError: for what is no such place.
     """
-    waiting = iter(named)
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="head") as pool:
-        while block := list(itertools.islice(waiting, _ASKED_AT_ONCE)):
-            yield from pool.map(lambda pair: _asked(*pair), block)
+    return in_parallel(lambda pair: _asked(*pair), named)
 
 
 def names_in(root: str) -> tuple[list[str], list[str]]:

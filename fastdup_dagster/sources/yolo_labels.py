@@ -19,9 +19,10 @@ from typing import Any
 
 from fastdup_dagster.sources.base import Entry
 from fastdup_dagster.sources.folder import FolderSource
-from fastdup_dagster.sources.label_files import in_parallel, lines_of, read_objects
+from fastdup_dagster.sources.label_files import lines_of, read_objects
 from fastdup_dagster.sources.labels import NO_BOX, Box, LabelledBox, LabelledImage, LabelSet, extent, number
 from fastdup_dagster.sources.locations import Location, is_remote, joined, location, location_of
+from fastdup_dagster.sources.object_store import in_parallel
 from fastdup_dagster.sources.parts import part_of
 from fastdup_dagster.sources.paths import as_bytes, display_name, local_path, to_uri
 from fastdup_dagster.sources.remote_errors import RemoteError

@@ -27,8 +27,8 @@ from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
 FEATURE_TABLES = ("embeddings", "img_stats")
-# Raise it when a change of the code changes what a row holds: rows of other recipes are not reused.
-RECIPE_VERSION = "3"
+# Raise that of a table when a change of the code changes what a row holds: rows of other recipes are not reused.
+_RECIPE_VERSIONS = {"embeddings": "4", "img_stats": "3"}
 _BLOCK = 2_048
 _STAGE = "features"
 
@@ -153,7 +153,7 @@ def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
         names += ["run_stats", "run_advanced_stats"]
     else:
         made_by += [model.id, model.provider]
-    text = "\0".join([RECIPE_VERSION, table, settings.fingerprint(*names), *made_by])
+    text = "\0".join([_RECIPE_VERSIONS[table], table, settings.fingerprint(*names), *made_by])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

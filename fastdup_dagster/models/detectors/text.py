@@ -39,7 +39,7 @@ def text_id() -> str:
         FileNotFoundError: if its package does not carry its models.
     """
     hashes = " ".join(model_sha256(path) for path in _models().values())
-    rules = f"{_SHORTER} {_ENLARGED} {_FAINT} {_LEAST_CONTRAST} {_SURE} {_LIGHTING:.4f} {_PAPER}"
+    rules = f"{_SHORTER} {_ENLARGED} {_FAINT} {_LEAST_CONTRAST} {_SURE} {_LIGHTING:.4f} {_LIGHTING_SIDE} {_PAPER}"
     return f"ocr rapidocr {importlib.metadata.version('rapidocr')} {hashes} {rules}"
 
 
