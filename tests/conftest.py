@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -141,31 +139,6 @@ def _without_waiting_for_the_disk(connection: Any, _: object) -> None:
     """Dagster's SQLite files of a test need not survive a power cut; waiting for the disk is half of a run's time."""
     if type(connection).__module__.startswith("sqlite3"):
         connection.execute("PRAGMA synchronous=OFF")
-
-
-def pytest_runtest_setup() -> None:
-    if found := sys.modules.get("great_expectations.expectations.expectation"):
-        _read_once_a_look(found.Expectation)
-
-
-@functools.cache
-def _read_once_a_look(expectation: Any) -> None:
-    """Great Expectations builds an expectation's configuration anew for every key that it reads of it: a fifth of a
-    small run's time. While it collects the keys, which changes nothing, it gets the same one."""
-    collect, build, held = expectation._get_runtime_kwargs, expectation.configuration.fget, threading.local()
-
-    def configuration(self: Any) -> Any:
-        return held.made if getattr(held, "of", None) is self else build(self)
-
-    def collected(self: Any, runtime_configuration: dict[str, Any] | None = None) -> dict[str, Any]:
-        held.of, held.made = self, build(self)
-        try:
-            return collect(self, runtime_configuration)
-        finally:
-            held.of = held.made = None
-
-    expectation.configuration = property(configuration)
-    expectation._get_runtime_kwargs = collected
 
 
 def photo(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
