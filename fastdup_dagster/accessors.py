@@ -172,7 +172,7 @@ class Accessors:
         return dict(zip(members, names, strict=True)) | {i: str(crop.path) for i, crop in written.items()}
 
     def embeddings(self, d: int = DEFAULT_D) -> tuple[list[str], NDArray[np.float32]]:
-        """File names (n) and raw feature vectors (n x d, float32) of the valid instances, by id.
+        """File names (n) and feature vectors as the model gave them (n x d, float32) of the valid instances, by id.
 
         Raises:
             ValueError: for a width that is not the stored one.

@@ -90,9 +90,7 @@ class ImageSearch:
             raise ValueError(
                 "the run was made from given embeddings: use vector_search, or init_search(model_path=...)"
             )
-        model = load_model(self._settings)
-        if self._model_id not in (None, model.id):
-            raise ValueError(f"the vectors were made by {self._model_id}, this model is {model.id}: run again")
+        model = _model_that_made(self._model_id, self._settings)
         if model.width != self._width:
             raise ValueError(f"the model gives vectors of width {model.width}, the stored ones have {self._width}")
         return model
@@ -157,7 +155,7 @@ def open_search(
     ids, vectors = results.vectors()
     check_search(k, d, store_int, threshold, vectors.shape[1])
     settings: RunSettings = results.run.settings
-    made_by: str | None = results.store.scan("embeddings", "run/all").select("model").head(1).collect().item()
+    made_by: str | None = made_by_model(results)
     if model_path is not None:
         settings = settings.with_changes(model_path=str(model_path), d=vectors.shape[1])
         made_by = None if made_by == "precomputed" else made_by
@@ -165,6 +163,20 @@ def open_search(
     if model_path is not None:
         _ = search.model  # one that does not fit is refused now, not at the first search
     return search
+
+
+def made_by_model(results: Results) -> str:
+    """The id of the model that made the vectors of a run; `precomputed` if they were given."""
+    made_by: str = results.store.scan("embeddings", "run/all").select("model").head(1).collect().item()
+    return made_by
+
+
+def _model_that_made(made_by: str | None, settings: Settings) -> EmbeddingModel:
+    """The model of the settings, which must be the one that made the vectors, unless that is None."""
+    model = load_model(settings)
+    if made_by not in (None, model.id):
+        raise ValueError(f"the vectors were made by {made_by}, this model is {model.id}: run again")
+    return model
 
 
 def search_of_partition(
@@ -233,23 +245,26 @@ def _read(filename: str, settings: Settings, model: EmbeddingModel) -> Decoded:
     return crop(decode(data, max_pixels=settings.max_pixels), parse_box(settings.bounding_box), Margins.of(settings))
 
 
-def vectors_of(given: str | list[str], settings: Settings) -> tuple[Vectors, list[str], list[str]]:
+def vectors_of(
+    given: str | list[str], settings: Settings, made_by: str | None = None
+) -> tuple[Vectors, list[str], list[str]]:
     """Feature vectors of images outside of any run.
 
     Args:
         given: folder, list file, or list of files and folders.
         settings: the model.
+        made_by: id that the model must have, so that its vectors can be compared with others; None for any.
 
     Returns:
         n x d float32, the n paths, and why each of the other images cannot be used.
 
     Raises:
         RemoteError: for a remote location that cannot be listed.
-        ValueError: if nothing is found.
+        ValueError: if nothing is found, or the model is another one.
     """
     names = [given] if isinstance(given, str) else given
     places = [existing(name) for name in names]
-    model = load_model(settings)
+    model = _model_that_made(made_by, settings)
     manifest = list_images(open_source(places[0] if isinstance(given, str) else places, settings), settings).frame
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -223,7 +223,12 @@ EMBEDDINGS = TableSchema(
     "instance",
     (
         _INDEX,
-        Column("embedding", pa.list_(pa.float32(), 576), "raw feature vector, not normalised", nullable=True),
+        Column(
+            "embedding",
+            pa.list_(pa.float32(), 576),
+            "feature vector as the model gives it; from the bundled model of length 1",
+            nullable=True,
+        ),
         Column("model", pa.string(), "name@sha256 of the model that made it"),
         _CONTENT_HASH,
         _SOURCE_KEY,

@@ -36,14 +36,14 @@ class SearchMethods(Accessors):
         """The feature vector of one image, 1 x d float32, and its path. Leaves the results as they are.
 
         Raises:
-            ValueError: if the image cannot be used, or the model does not give d numbers.
+            ValueError: if the image cannot be used, the model does not give d numbers, or the run's model has changed.
         """
         from fastdup_dagster.image_search import vectors_of
 
         path = _path("img_path", img_path)
         if Path(path).is_dir():
             raise ValueError(f"img_path={path!r} is a folder: feature_vectors() takes those")
-        vectors, files, broken = vectors_of([path], self._model_settings(model_path, d))
+        vectors, files, broken = vectors_of([path], *self._model_settings(model_path, d))
         if len(files) + len(broken) > 1:
             raise ValueError(f"img_path={path!r} is a folder: feature_vectors() takes those")
         if not files:
@@ -56,18 +56,18 @@ class SearchMethods(Accessors):
         """Feature vectors, n x d float32, of a folder or a list of images, and their paths; unreadable ones left out.
 
         Raises:
-            ValueError: if there is nothing, or the model does not give d numbers.
+            ValueError: if there is nothing, the model does not give d numbers, or the run's model has changed.
         """
         from fastdup_dagster.image_search import vectors_of
 
         paths = plain_input(img_path, "img_path")
         if paths is None:
             raise ValueError("img_path=None: expected a folder, a list file, or a list of paths")
-        vectors, files, _ = vectors_of(paths, self._model_settings(model_path, d))
+        vectors, files, _ = vectors_of(paths, *self._model_settings(model_path, d))
         return vectors, files
 
-    def _model_settings(self, model_path: str | None, d: int) -> RunSettings:
-        """The settings of a model: the run's, unless another model or width is asked for.
+    def _model_settings(self, model_path: str | None, d: int) -> tuple[RunSettings, str | None]:
+        """The settings of a model: the run's, with the id that it had then, unless another model or width is asked for.
 
         Raises:
             ValueError: for a width that neither the run nor the model gives.
@@ -75,16 +75,19 @@ class SearchMethods(Accessors):
         width = None if isinstance(d, DefaultWidth) else d
         run = self._results.run if self._work_dir.is_finished else None
         if run is None or run.is_precomputed:
-            return run_settings({"model_path": model_path, "d": width})
+            return run_settings({"model_path": model_path, "d": width}), None
+        from fastdup_dagster.image_search import made_by_model
+
         settings = run.settings
         if model_path is not None and _file(model_path) != _file(settings.model_path):
-            return run_settings({"model_path": model_path, "d": width, "providers": settings.providers})
+            return run_settings({"model_path": model_path, "d": width, "providers": settings.providers}), None
         names = {"model_path", "d", "high_accuracy", "model_preprocessing", "providers"}
         kept = settings.model_dump(include=names, exclude_unset=True)
         stored = self._results.config["model"]["width"]
         if width not in (None, stored) and (settings.high_accuracy or settings.model_path is not None):
             raise ValueError(f"d={width!r}: the model of this run gives vectors of width {stored}")
-        return run_settings(kept if width is None else {**kept, "d": width})
+        made_by = made_by_model(self._results) if width in (None, stored) else None
+        return run_settings(kept if width is None else {**kept, "d": width}), made_by
 
     def init_search(
         self,

@@ -111,7 +111,7 @@ class EmbeddingModel:
         return self._preprocessing.square(pixels, self.side)
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Feature vectors, raw (not normalised).
+        """Feature vectors as the model gives them; those of the bundled one are of length 1.
 
         Args:
             images: n x side x side x 3, uint8, RGB, as `square` gives them.

@@ -183,18 +183,20 @@ def _refuse_scheme(path: str | Path, key: str, given: str) -> None:
         raise NotImplementedError(
             f"{path}: {key}={given!r}: only s3:// and minio:// are read from; nothing is downloaded"
         )
-    _refuse_server(path, given)
 
 
-def _refuse_server(path: str | Path, given: str) -> None:
-    """A file that came from somebody else must not choose who gets requests signed with the keys of this process."""
-    if not is_remote(given):
-        return
-    server = location(given).server
-    own = location(path).server if isinstance(path, str) and is_remote(path) else ""
+def _refuse_server(path: str | Path, place: Location) -> None:
+    """A file that came from somebody else must not choose who gets requests signed with the keys of this process.
+
+    Args:
+        path: of the file.
+        place: that is about to be asked for, not the text that it was made of.
+    """
+    server = place.server
+    own = location(path).server if isinstance(path, str) else ""
     if ":" in server and server != own:
         raise ValueError(
-            f"{path}: {given!r}: a server that the file chooses is not asked; if it is yours, give it an alias: "
+            f"{path}: {place.text!r}: a server that the file chooses is not asked; if it is yours, give it an alias: "
             f"minio://name/bucket with FASTDUP_MINIO_NAME=http://{server}"
         )
 
@@ -206,6 +208,7 @@ def _below(path: str | Path, key: str, root: str | Path, given: str) -> str:
             f"{path}: {key}={given!r}: a path of a machine; in a bucket it must be relative, or begin with s3://"
         )
     place = location(str(joined(root, given)))
+    _refuse_server(path, place)
     whole = posixpath.normpath(place.key)
     if whole.split("/")[0] == "..":
         raise ValueError(f"{path}: {key}={given!r}: it leads out of the bucket of {root}")
@@ -288,10 +291,7 @@ def _rows(target: str | Path, root: str | Path) -> Iterator[Entry]:
     names = filter(None, map(str.strip, lines_of(read_file(target), "surrogateescape")))
     for remote, rows in groupby(names, key=lambda name: isinstance(target, str) or is_remote(name)):
         if remote:
-            chosen = list(rows)
-            for name in chosen:
-                _refuse_server(target, name)
-            yield from _objects(chosen, prefixes or [""])
+            yield from _objects(target, list(rows), prefixes or [""])
         else:
             yield from (_file(name, here) for name in rows)
 
@@ -302,9 +302,9 @@ def _file(name: str, folders: Sequence[Path]) -> Entry:
     return stat_entry(display_name(os.fsencode(name)), found)
 
 
-def _objects(names: Sequence[str], prefixes: Sequence[str]) -> list[Entry]:
-    """The entries of objects, each below the first prefix that has it; many are asked for at a time."""
-    tried = [[_object(prefix, text) for text in _spellings(name) for prefix in prefixes] for name in names]
+def _objects(path: str | Path, names: Sequence[str], prefixes: Sequence[str]) -> list[Entry]:
+    """The entries of a list's objects, each below the first prefix that has it; many are asked for at a time."""
+    tried = [[_object(path, prefix, text) for text in _spellings(name) for prefix in prefixes] for name in names]
     found: dict[int, Entry] = {}
     for attempt in range(max(map(len, tried), default=0)):
         rows = [row for row, places in enumerate(tried) if len(places) > attempt and _is_missing(found.get(row))]
@@ -319,8 +319,9 @@ def _is_missing(entry: Entry | None) -> bool:
     return entry is None or entry.error_code == "MISSING_FILE"
 
 
-def _object(prefix: str, name: str) -> str:
+def _object(path: str | Path, prefix: str, name: str) -> str:
     place = location(str(joined(prefix, name)))
+    _refuse_server(path, place)
     whole = posixpath.normpath(place.key)
     leads_out = name.startswith("/") or whole.startswith("..")
     return place.text if leads_out else Location(place.server, place.bucket, whole).text

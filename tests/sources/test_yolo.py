@@ -155,6 +155,7 @@ def test_lists_of_files_folders_outside_and_images_in_two_splits(tmp_path: Path)
         ('train: "a\\0b"', FileNotFoundError, "no such folder"),
         ("train: minio://elsewhere.example:9000/bucket/images", ValueError, "a server that the file chooses"),
         ("path: minio://elsewhere.example:9000/bucket\ntrain: images", ValueError, "a server that the file chooses"),
+        ("train: ../minio://elsewhere.example:9000/bucket/a", ValueError, "a server that the file chooses"),
         ("train: !!python/object/apply:os.getcwd []", ValueError, "not YAML"),
     ],
 )

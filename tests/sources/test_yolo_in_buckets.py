@@ -18,6 +18,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.sources import NothingFoundError, open_source
 from fastdup_dagster.sources.labels import LabelSet
 from fastdup_dagster.sources.remote_errors import AccessDeniedError, NoSuchBucketError, RemoteFileNotFoundError
+from fastdup_dagster.sources.yolo import open_yolo
 from fastdup_dagster.sources.yolo_labels import read_yolo
 from fastdup_dagster.stages.split_listing import list_split
 
@@ -197,3 +198,12 @@ def test_a_label_file_that_is_denied_is_a_row_that_names_it(
         found = read_yolo(f"s3://{bucket}/data.yaml", image_size)
     (bad,) = [box for box in found.boxes if box.error is not None]
     assert bad.image == 1 and str(bad.error).startswith(f"s3://{bucket}/labels/train/photo-0001.txt: access denied")
+
+
+@pytest.mark.parametrize(
+    "row", ["minio://elsewhere.example:9000/bkt/a.jpg", r"minio:\\elsewhere.example:9000\bkt\a.jpg"]
+)
+def test_a_list_in_a_bucket_chooses_no_server_however_it_is_written(row: str, s3_server: Any) -> None:
+    bucket = s3_server.bucket(**{"data.yaml": b"train: l.txt", "l.txt": row.encode(), "a.jpg": b"x"})
+    with pytest.raises(ValueError, match=r"l\.txt: 'minio://elsewhere.*a server that the file chooses"):
+        open_yolo(f"s3://{bucket}/data.yaml")

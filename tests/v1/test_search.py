@@ -16,6 +16,7 @@ from PIL import Image
 import fastdup_dagster as fastdup
 from fastdup_dagster import Fastdup, image_search
 from fastdup_dagster.cli import main
+from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages import neighbours
 from fastdup_dagster.stages.neighbours import NeighbourIndex
@@ -159,6 +160,17 @@ def test_feature_vectors_leave_the_results_as_they_are(opened: Fastdup, images: 
     with pytest.raises(ValueError, match="d=100"):
         opened.feature_vector(names[2], d=100)
     assert Fastdup("unused").feature_vector(names[2])[0].shape == (1, 576)
+
+
+def test_vectors_of_another_model_than_that_of_the_run_are_not_given_out_as_its_own(
+    opened: Fastdup, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = images / "photo-0003.jpg"
+    monkeypatch.setattr(EmbeddingModel, "id", property(lambda _: "newer@0"))
+    for ask in (opened.feature_vector, opened.feature_vectors):
+        with pytest.raises(ValueError, match=r"made by efficientnet.*this model is newer@0: run again"):
+            ask(query)
+    assert opened.feature_vector(query, d=960)[0].shape == (1, 960)
 
 
 def test_a_thousand_searches_do_not_build_the_index_again(monkeypatch: pytest.MonkeyPatch) -> None:
