@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.models import BATCH, EmbeddingModel
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.chunk_pool import worked
-from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, reading_runs
+from fastdup_dagster.stages.decode_worker import CHUNK, ChunkRows, DecodeWorker, Task, reading_runs
 from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.reuse import ReusableRows
 from fastdup_dagster.stages.table_plan import TablePlan
@@ -105,8 +106,11 @@ def decode_tasks(
     """
     with remote_reader(tasks, settings.threads, copies) as (read, most_bytes):
         worker = DecodeWorker(settings, model, known, read)
+        # so many that few images, too, are work for all threads
+        most = min(CHUNK, max(BATCH, math.ceil(len(tasks) / settings.threads)))
+        runs = reading_runs(tasks, most_bytes, most)
         # at most two chunks a thread are in flight
-        with closing(worked(reading_runs(tasks, most_bytes), worker, settings.threads, 2 * settings.threads)) as done:
+        with closing(worked(runs, worker, settings.threads, 2 * settings.threads)) as done:
             for result in done:
                 record(result)
 

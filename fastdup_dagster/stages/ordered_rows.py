@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastdup_dagster.memory import trim_memory
-from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, row_groups
+from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows
 
 # As many blocks are in memory at a time; more in a very large table, so that few enough files are open.
 _BUCKET_BLOCKS = 2
@@ -87,7 +87,7 @@ def _deal(
         writers: dict[int, pa.RecordBatchStreamWriter] = {}
         for number in np.unique(files[files != NOWHERE]):
             wanted = np.flatnonzero(files == number)
-            for group, inside, which in row_groups(rows.path(int(number)), places[wanted]):
+            for group, inside, which in rows.groups(int(number), places[wanted]):
                 positions = wanted[which]
                 order = np.argsort(positions, kind="stable")
                 positions = positions[order]

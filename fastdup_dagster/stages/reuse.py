@@ -56,6 +56,8 @@ class ReusableRows:
         self.recipe = recipe
         self._files: list[Path] = []
         self._by_key: dict[str, tuple[int, int]] = {}
+        # The row group that was read last: where rows are in order, the next ones often begin in it.
+        self._held: tuple[tuple[int, int], pa.Table] | None = None
         for path in files:
             self._add(path)
 
@@ -112,7 +114,7 @@ class ReusableRows:
         pieces, places = [], []
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
-            for table, inside, which in row_groups(self.path(int(number)), rows[wanted]):
+            for table, inside, which in self.groups(int(number), rows[wanted]):
                 group = pl.DataFrame(table)
                 whole = len(inside) == len(group) and (np.diff(inside) == 1).all()
                 pieces.append(group if whole else group[inside])
@@ -122,13 +124,17 @@ class ReusableRows:
         in_order = (np.diff(order) == 1).all()  # as in a first pass: nothing to move
         return frame if in_order else frame[order]
 
-
-def row_groups(path: Path, rows: NDArray[np.int64]) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
-    """For each row group that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
-    with pq.ParquetFile(path) as file:
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        ends = np.cumsum(sizes)
-        groups = np.searchsorted(ends, rows, side="right")
-        for number in np.unique(groups):
-            which = np.flatnonzero(groups == number)
-            yield file.read_row_group(int(number)), rows[which] - (ends[number] - sizes[number]), which
+    def groups(
+        self, file_number: int, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
+        """For each row group that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
+        with pq.ParquetFile(self.path(file_number)) as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            ends = np.cumsum(sizes)
+            groups = np.searchsorted(ends, rows, side="right")
+            for number in np.unique(groups).tolist():
+                which = np.flatnonzero(groups == number)
+                if self._held is None or self._held[0] != (file_number, number):
+                    self._held = None  # before the next is read, so that there are not two
+                    self._held = (file_number, number), file.read_row_group(number)
+                yield self._held[1], rows[which] - (ends[number] - sizes[number]), which
