@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fastdup_dagster.settings import NAMED_MODELS, Settings
 from fastdup_dagster.sharding.plan import Shard, cut, shard_size
@@ -27,7 +26,8 @@ from fastdup_dagster.sources.parts import container_of
 from fastdup_dagster.sources.paths import local_path
 from fastdup_dagster.stages.decode_worker import Task
 from fastdup_dagster.stages.embedding_backend import Counts, Work
-from fastdup_dagster.stages.table_plan import TablePlan, part_name
+from fastdup_dagster.stages.row_files import open_rows, part_name
+from fastdup_dagster.stages.table_plan import TablePlan
 from fastdup_dagster.storage import remove_tree
 
 _LOG = logging.getLogger(__name__)
@@ -208,8 +208,8 @@ def _enter(plan: TablePlan, shard: Shard, table: str) -> None:
         return
     path = plan.parts / part_name(shard.name)
     try:
-        with pq.ParquetFile(path) as file:
-            keys = file.read(["source_key"])["source_key"].to_pylist()
+        with open_rows(path) as file:
+            keys = file.columns(["source_key"])["source_key"].to_list()
     except (OSError, pa.ArrowException) as error:
         raise RuntimeError(f"the part {path}, which a worker has written, cannot be read here: {error}") from error
     if keys != [plan.keys[position] for position in positions]:

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 
 from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.settings import Settings, settings_from
@@ -25,7 +24,7 @@ from fastdup_dagster.stages.decode_worker import Task
 from fastdup_dagster.stages.embedding_backend import Counts, decode_tasks
 from fastdup_dagster.stages.features import feature_schema, recipe
 from fastdup_dagster.stages.reuse import ReusableRows
-from fastdup_dagster.stages.table_plan import part_name, write_part
+from fastdup_dagster.stages.row_files import part_name, rows_in, write_part
 
 # How often a shard may end its worker before it is given up: a file that crashes a decoder does so every time.
 ATTEMPTS = 4
@@ -165,7 +164,7 @@ class ShardWorker:
                     "fastdup_dagster and onnxruntime that the pass was started with"
                 )
             files = [Path(file) for file in order.known]
-            few = sum(pq.read_metadata(file).num_rows for file in files) <= _KNOWN_ROWS
+            few = sum(map(rows_in, files)) <= _KNOWN_ROWS
             known[table] = ReusableRows(feature_schema(table, self._model), made_by, files if few else [])
         return known
 

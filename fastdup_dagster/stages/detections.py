@@ -32,7 +32,8 @@ from fastdup_dagster.stages.frame_turns import Turn, turns
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.read_ahead import reader_of
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.stages.table_plan import PARTS, frame_of, part_name, write_part
+from fastdup_dagster.stages.row_files import PARTS, part_name, write_part
+from fastdup_dagster.stages.table_plan import frame_of
 from fastdup_dagster.storage import TableStore, remove_tree
 
 # Raise it when a change of the code changes what a row holds.

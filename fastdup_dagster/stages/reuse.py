@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
+from fastdup_dagster.stages.row_files import open_rows
 
 NOWHERE = -1
 MODEL_FAILED = "the model failed"
@@ -43,7 +43,7 @@ def _hash(text: str) -> str:
 
 
 class ReusableRows:
-    """Rows of one table in several Parquet files, found by key and read in any order.
+    """Rows of one table in several files (`row_files`), found by key and read in any order.
 
     Args:
         schema: the table's schema.
@@ -56,18 +56,19 @@ class ReusableRows:
         self.recipe = recipe
         self._files: list[Path] = []
         self._by_key: dict[str, tuple[int, int]] = {}
-        # The row group that was read last: where rows are in order, the next ones often begin in it.
+        # The block that was read last: where rows are in order, the next ones often begin in it.
         self._held: tuple[tuple[int, int], pa.Table] | None = None
         for path in files:
             self._add(path)
 
     def _add(self, path: Path) -> None:
+        # Where there is no code of its own, the reason begins with one.
+        reason = "error_code" if "error_code" in self.schema.names else "error"
         try:
-            if not pq.read_schema(path).equals(self.schema.arrow):
-                return
-            # Where there is no code of its own, the reason begins with one.
-            reason = "error_code" if "error_code" in self.schema.names else "error"
-            keys = pl.read_parquet(path, columns=["source_key", reason], glob=False).select("source_key", reason)
+            with open_rows(path) as file:
+                if not file.schema.equals(self.schema.arrow):
+                    return
+                keys = file.columns(["source_key", reason])
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError):
             return
         number = self.add_file(path)
@@ -103,14 +104,15 @@ class ReusableRows:
         known = set(self._by_key.values())
         found: dict[str, tuple[int, int]] = {}
         for number in sorted({number for number, _ in known}):
-            hashes = pl.read_parquet(self._files[number], columns=["content_hash"], glob=False)["content_hash"]
+            with open_rows(self._files[number]) as file:
+                hashes = file.columns(["content_hash"])["content_hash"]
             for row, value in enumerate(hashes):
                 if value is not None and (number, row) in known:
                     found.setdefault(value, (number, row))
         return found
 
     def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pl.DataFrame:
-        """The rows at these places, in this order. Reads one row group at a time."""
+        """The rows at these places, in this order. Reads one block of a file at a time."""
         pieces, places = [], []
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
@@ -127,14 +129,14 @@ class ReusableRows:
     def groups(
         self, file_number: int, rows: NDArray[np.int64]
     ) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
-        """For each row group that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
-        with pq.ParquetFile(self.path(file_number)) as file:
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        """For each block of the file that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
+        with open_rows(self.path(file_number)) as file:
+            sizes = file.sizes
             ends = np.cumsum(sizes)
             groups = np.searchsorted(ends, rows, side="right")
             for number in np.unique(groups).tolist():
                 which = np.flatnonzero(groups == number)
                 if self._held is None or self._held[0] != (file_number, number):
                     self._held = None  # before the next is read, so that there are not two
-                    self._held = (file_number, number), file.read_row_group(number)
+                    self._held = (file_number, number), file.block(number)
                 yield self._held[1], rows[which] - (ends[number] - sizes[number]), which

@@ -20,9 +20,7 @@ from fastdup_dagster.schemas import Column, TableSchema
 from fastdup_dagster.stages.decode_worker import Task
 from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.storage import write_parquet
-
-PARTS = "part-*.parquet"
+from fastdup_dagster.stages.row_files import PARTS, part_name, write_part
 
 
 @dataclass
@@ -126,22 +124,9 @@ def tasks_of(manifest: pl.DataFrame, plans: Mapping[str, TablePlan]) -> Iterator
             yield Task(position, index, uri, missing, None if box is None else tuple(box), size)
 
 
-def part_name(name: str) -> str:
-    """File name of a part, as the next pass finds it by `PARTS`."""
-    return f"part-{name}.parquet"
-
-
 def frame_of(schema: TableSchema, rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Rows of a table from plain values by column; a column that a row does not name is null."""
     return schema.frame(pl.DataFrame([_series(column, rows) for column in schema.columns]))
-
-
-def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
-    """Writes a part file, whole or not at all; several processes may write the same one."""
-    temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
-    # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
-    write_parquet(frame.to_arrow().cast(schema.arrow), temporary)
-    temporary.rename(path)
 
 
 def _series(column: Column, rows: Sequence[dict[str, Any]]) -> pl.Series:

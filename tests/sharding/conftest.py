@@ -46,7 +46,7 @@ class Mixed:
             for table in features.staged.values():
                 table.publish()
             features.finish()
-        assert not list((root / "_staging").rglob("*.parquet"))
+        assert not [path for path in (root / "_staging").rglob("*") if path.is_file()]
         return {name: table.digest for name, table in features.staged.items()}, features.summary
 
 

@@ -13,12 +13,14 @@ import polars as pl
 import pytest
 
 from fastdup_dagster.models import EmbeddingModel
+from fastdup_dagster.schemas import IMG_STATS
 from fastdup_dagster.settings import settings_from
 from fastdup_dagster.sharding import ray_backend, worker
 from fastdup_dagster.sharding.ray_backend import RayBackend, error_of
 from fastdup_dagster.sharding.worker import ShardWorker, described
 from fastdup_dagster.stages import decode_worker, reuse
 from fastdup_dagster.stages.features import compute_features
+from fastdup_dagster.stages.row_files import write_part
 from fastdup_dagster.storage import TableStore
 
 
@@ -75,8 +77,8 @@ def test_parts_of_a_shard_that_are_there_are_not_made_again(mixed, local, tmp_pa
 
         def _outcomes(self, ray: Any, order: Any, names: list[str], workers: int) -> Iterator[dict[str, Any]]:
             first = list(super()._outcomes(ray, order, names[:3], workers))
-            part = Path(order.tables["embeddings"].parts) / f"part-{names[2]}.parquet"
-            before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part-*.parquet") if path != part}
+            part = Path(order.tables["embeddings"].parts) / f"part-{names[2]}.arrow"
+            before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("part-*.arrow") if path != part}
             part.write_bytes(part.read_bytes()[:100])  # as a disk that was full leaves it
             again = list(super()._outcomes(ray, order, names[:3], workers))
             assert [row["inferred"] for row in again] == [0, 0, first[2]["inferred"]]
@@ -172,8 +174,8 @@ def test_a_part_of_other_rows_is_refused(mixed, tmp_path: Path) -> None:
     class Mistaken(InThisProcess):
         def _outcomes(self, ray: Any, order: Any, names: list[str], workers: int) -> Iterator[dict[str, Any]]:
             for row in super()._outcomes(ray, order, names, workers):
-                part = Path(order.tables["img_stats"].parts) / f"part-{names[0]}.parquet"
-                pl.read_parquet(part)[::-1].write_parquet(part)
+                part = Path(order.tables["img_stats"].parts) / f"part-{names[0]}.arrow"
+                write_part(IMG_STATS, pl.read_ipc(part.read_bytes())[::-1], part)
                 yield row
 
     with pytest.raises(RuntimeError, match="holds other rows than its shard"):

@@ -120,9 +120,9 @@ def test_after_a_kill_the_next_pass_finishes_and_repeats_no_part(
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
 
     store = TableStore(tmp_path)
-    parts = tmp_path.glob("_staging/**/embeddings/**/part-*.parquet")
+    parts = tmp_path.glob("_staging/**/embeddings/**/part-*.arrow")
     known = set() if not store.exists("embeddings", KEY) else set(store.read("embeddings", KEY)["index"])
-    known.update(index for part in parts for index in pl.read_parquet(part).drop_nulls("embedding")["index"])
+    known.update(index for part in parts for index in pl.read_ipc(part).drop_nulls("embedding")["index"])
     known.discard(IMAGES)  # the text file
     if event not in ("rename", "progress"):
         assert len(known) == IMAGES

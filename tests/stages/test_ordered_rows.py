@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import EMBEDDINGS
+from fastdup_dagster.stages import reuse, row_files
 from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows
-from fastdup_dagster.storage import write_parquet
+from fastdup_dagster.stages.row_files import part_name, write_part
 
 SCHEMA = EMBEDDINGS.with_embedding_width(4)
 BLOCK = 8
@@ -34,8 +34,8 @@ def written(folder: Path, order: NDArray[np.int64]) -> tuple[ReusableRows, NDArr
                 "source_key": [f"r:{n}" for n in some],
             }  # type: ignore[dict-item]
         )
-        path = folder / f"{start}.parquet"
-        write_parquet(frame.to_arrow().cast(SCHEMA.arrow), path)
+        path = folder / part_name(str(start))
+        write_part(SCHEMA, frame, path)
         files[some], places[some] = rows.add_file(path), np.arange(len(some))
     return rows, files, places
 
@@ -59,7 +59,7 @@ def test_every_block_has_its_rows_in_order(order: str, n: int, tmp_path: Path) -
             assert frame.columns == SCHEMA.names
             assert frame["index"].to_list() == expected
             assert frame["embedding"].to_numpy()[:, 3].tolist() == expected
-    assert [path for path in tmp_path.iterdir() if path.suffix != ".parquet"] == []
+    assert [path for path in tmp_path.iterdir() if path not in rows.files] == []
 
 
 def test_a_row_can_stand_in_several_places(tmp_path: Path) -> None:
@@ -77,13 +77,13 @@ def test_reading_grows_with_the_rows_not_with_their_square(
     positions = np.arange(n) if order == "sorted" else np.random.default_rng(0).permutation(n)
     rows, files, places = written(tmp_path, positions)
     read = 0
-    real = pq.ParquetFile.read_row_group
+    real = row_files.open_rows
 
-    def counting(self: pq.ParquetFile, number: int) -> object:
+    def counting(path: Path) -> row_files.RowFile:
         nonlocal read
-        read += 1
-        return real(self, number)
+        read += 1  # a part is one block
+        return real(path)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counting)
+    monkeypatch.setattr(reuse, "open_rows", counting)
     assert sum(len(frame) for frame in ordered_blocks(rows, files, places, BLOCK, tmp_path) if frame is not None) == n
     assert read <= 2 * n // BLOCK
