@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-
 from fastdup_dagster.models import EmbeddingModel, load_model
 from fastdup_dagster.settings import Settings, settings_from
 from fastdup_dagster.sharding.shard_rows import ShardRows, is_whole

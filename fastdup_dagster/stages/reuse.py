@@ -129,7 +129,7 @@ class ReusableRows:
     def groups(
         self, file_number: int, rows: NDArray[np.int64]
     ) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
-        """For each block of the file that holds some of the rows: the group, rows inside it, and which of `rows` they are."""
+        """For each block that holds some of the rows: the block, rows inside it, and which of `rows` they are."""
         with open_rows(self.path(file_number)) as file:
             sizes = file.sizes
             ends = np.cumsum(sizes)

@@ -1,6 +1,6 @@
-"""Files that rows are read from, a block at a time: published tables are Parquet, parts of a pass are Arrow's own format.
+"""Files that rows are read from, block by block: published tables are Parquet, parts of a pass Arrow's own format.
 
-A part lives for a pass: written and read once, it costs a tenth of the time that way, and half as much space again.
+A part lives as long as the pass. Written and read once, it costs a tenth of the time of Parquet, and hardly more space.
 """
 
 from __future__ import annotations
