@@ -101,4 +101,4 @@ def page_names(store: TableStore) -> set[str]:
 
 
 def left_over(store: TableStore) -> list[Path]:
-    return [path for path in (store.root / "_staging").rglob("*.parquet") if path.is_file()]
+    return [path for path in (store.root / "_staging").rglob("*") if path.is_file() and path.suffix != ".lock"]

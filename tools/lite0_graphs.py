@@ -166,7 +166,9 @@ def _write_stem(writer: GraphWriter, stem: Convolution, outputs: Quantiser) -> N
     writer.node("Transpose", ["pixel_fours"], "image_quantised", perm=[0, 3, 1, 2])
     _write_dequantise(writer, "image_quantised", "image_real", PIXELS)
     merged = _merge_columns(stem)
-    weights = _write_weights(writer, merged.name, merged.weight, merged.bias, PIXELS)
+    # Safe in every layout: as it is here, in either column, and as the plain convolution that OpenVINO is given.
+    peaks = np.maximum.reduce([_safe_peaks(stem.weight), *np.split(_safe_peaks(merged.weight), 2)])
+    weights = _write_weights(writer, merged.name, merged.weight, merged.bias, PIXELS, np.tile(peaks, 2))
     attributes = _conv_attributes(merged) | {"strides": [2, 1]}
     writer.node("Conv", ["image_real", *weights], "stem_pairs", **attributes)
     _write_quantise(writer, "stem_pairs", "stem_pairs_quantised", outputs)
@@ -213,14 +215,17 @@ def _write_quantiser(writer: GraphWriter, prefix: str, quantiser: Quantiser) -> 
     return [scale, writer.constant(f"{prefix}_zero", quantiser.zero_point)]
 
 
-def _write_weights(writer: GraphWriter, prefix: str, weight: Array, bias: Array, inputs: Quantiser) -> list[str]:
+def _write_weights(
+    writer: GraphWriter, prefix: str, weight: Array, bias: Array, inputs: Quantiser, peaks: Array | None = None
+) -> list[str]:
     """Weight [out, in, ...] as int8 and bias [out] as int32 constants; returns the names of their real values.
 
     A step is the output channel's own: the bias counts in input steps times weight steps, as the integer sum does.
+    `peaks` are those of `_safe_peaks` where they are not to be of this layout alone.
     """
     # A channel with next to no weight needs a step that still lets its bias fit 32 bits.
     smallest = np.abs(bias) / (float(inputs.scale) * 2**30)
-    steps, scale = _quantise_channels(weight, smallest)
+    steps, scale = _quantise_channels(weight, _safe_peaks(weight) if peaks is None else peaks, smallest)
     bias_scale = (scale * inputs.scale).astype(np.float32)
     bias_steps = np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32)
     zeros = np.zeros(len(scale), np.int32)
@@ -234,17 +239,18 @@ def _write_weights(writer: GraphWriter, prefix: str, weight: Array, bias: Array,
     return [f"{prefix}_weight_real", f"{prefix}_bias_real"]
 
 
-def _quantise_channels(weight: Array, smallest: Array) -> tuple[Array, Array]:
+def _quantise_channels(weight: Array, peaks: Array, smallest: Array) -> tuple[Array, Array]:
     """Symmetric int8 per output channel.
 
     Args:
         weight: float32 [out, in, ...].
+        peaks: float64 [out], the magnitudes that become 127.
         smallest: float [out], lower bounds of the steps.
 
     Returns:
         int8 of weight's shape, within +-127, and float32 [out] steps.
     """
-    step = np.maximum(_safe_peaks(weight) / WEIGHT_LIMIT, np.maximum(smallest, np.finfo(np.float32).eps))
+    step = np.maximum(peaks / WEIGHT_LIMIT, np.maximum(smallest, np.finfo(np.float32).eps))
     scale = step.astype(np.float32)
     steps = np.rint(weight.astype(np.float64) / scale.reshape(-1, *[1] * (weight.ndim - 1)))
     return np.clip(steps, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8), scale

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator
 
 import cv2
@@ -21,6 +20,8 @@ _HARDLY_SMALLER = 1.45
 _FLOAT_VALUES = 3_000_000
 # Rows that one matrix product averages at a time: a row is made of few others, so a product with all would be zeros.
 _BAND = 8
+# Bands at a time: what they take stays in a core's own cache, and each call lets another thread have Python's lock.
+_BANDS = 7
 # Multiplications of one product: from 2**18 on OpenBLAS wakes threads, which would fight with the caller's.
 _PRODUCT = 200_000
 
@@ -41,41 +42,49 @@ def to_square(pixels: NDArray[np.uint8], side: int = WORKING_SIDE) -> NDArray[np
 def _averaged(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Area averages: rows by matrix products, then columns by OpenCV. It takes bytes alone to the same, but slower.
 
-    Whole ratios and large images are left to OpenCV.
+    Whole ratios, large images and sides that are no whole bands are left to OpenCV.
     """
     height, width = pixels.shape[:2]
-    if pixels.size > _FLOAT_VALUES or not (height % side or width % side):
+    if pixels.size > _FLOAT_VALUES or side % _BAND or not (height % side or width % side):
         return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-    averages = cv2.resize(_averaged_rows(pixels, side), (side, side), interpolation=cv2.INTER_AREA)
-    return cv2.convertScaleAbs(averages)  # rounds, as the sum of bytes would be
+    rows = pixels.reshape(height, width * 3)
+    square = np.empty((side, side, 3), dtype=np.uint8)
+    for top, covered, weights in _bands(height, side):
+        bands = rows.take(covered, axis=0).astype(np.float32).reshape(len(weights), -1, width * 3)
+        averages = _product(weights, bands).reshape(-1, width, 3)
+        across = cv2.resize(averages, (side, len(averages)), interpolation=cv2.INTER_AREA)
+        cv2.convertScaleAbs(across, dst=square[top : top + len(averages)])  # rounds, as the sum of bytes would be
+    return square
 
 
-def _averaged_rows(pixels: NDArray[np.uint8], side: int) -> NDArray[np.float32]:
-    """`side` x W x 3: each row the mean of those that it covers."""
-    height, width, channels = pixels.shape
-    rows = pixels.reshape(height, width * channels)
-    averages = np.empty((side, width * channels), dtype=np.float32)
-    for top, low, weights in _bands(height, side):
-        step = _PRODUCT // weights.size
-        for left in range(0, width * channels, step):
-            at = slice(left, left + step)
-            covered = rows[low : low + weights.shape[1], at].astype(np.float32)
-            np.matmul(weights, covered, out=averages[top : top + len(weights), at])
-    return averages.reshape(side, width, channels)
+def _product(weights: NDArray[np.float32], bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Matrix products of n x `_BAND` x k and n x k x w, in pieces that are small enough each."""
+    step = _PRODUCT // weights[0].size
+    if bands.shape[2] <= step:
+        return np.matmul(weights, bands)
+    product = np.empty((*weights.shape[:2], bands.shape[2]), dtype=np.float32)
+    for left in range(0, bands.shape[2], step):
+        np.matmul(weights, bands[..., left : left + step], out=product[..., left : left + step])
+    return product
 
 
 @functools.lru_cache(maxsize=256)
-def _bands(length: int, side: int) -> list[tuple[int, int, NDArray[np.float32]]]:
-    """How `side` rows are averages of `length` others: first row of a band, first row that it covers, weights."""
+def _bands(length: int, side: int) -> list[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
+    """How `side` rows are averages of `length` others, some bands at a time.
+
+    Returns:
+        First row; the rows that each of the bands covers, one after another; weights, n x `_BAND` x covered by one.
+    """
     ratio = length / side
-    bands = []
-    for top in range(0, side, _BAND):
-        edges = np.arange(top, min(top + _BAND, side) + 1) * ratio
-        low, high = math.floor(edges[0]), min(math.ceil(edges[-1]), length)
-        covered = np.arange(low, high)
-        shares = np.minimum(edges[1:, None], covered + 1) - np.maximum(edges[:-1, None], covered)
-        bands.append((top, low, (np.maximum(shares, 0) / ratio).astype(np.float32)))
-    return bands
+    lows = np.arange(0, side, _BAND) * ratio
+    count = min(int((np.ceil(lows + _BAND * ratio) - np.floor(lows)).max()), length)
+    covered = np.minimum(np.floor(lows).astype(np.intp), length - count)[:, None] + np.arange(count)
+    edges = np.arange(side + 1).reshape(-1, 1) * ratio
+    upper, lower = (part.reshape(-1, _BAND, 1) for part in (edges[1:], edges[:-1]))
+    shares = np.minimum(upper, covered[:, None] + 1) - np.maximum(lower, covered[:, None])
+    weights = (np.maximum(shares, 0) / ratio).astype(np.float32)
+    parts = (slice(first, first + _BANDS) for first in range(0, len(lows), _BANDS))
+    return [(part.start * _BAND, covered[part].ravel(), weights[part]) for part in parts]
 
 
 def model_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -199,7 +199,7 @@ def model_stamp(settings: Settings) -> tuple[tuple[str, int, int], ...]:
 
 
 def _opened(path: Path, settings: Settings) -> Session:
-    return open_session(path, settings.providers, callers=settings.threads, batch=BATCH)
+    return open_session(path, settings.providers, callers=settings.threads, batch=BATCH, keep=True)
 
 
 def _stored(name: str) -> StoredModel:

@@ -6,11 +6,15 @@ the conversion of models, which report to a server when they are imported, are l
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import io
+import json
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +23,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdup_dagster.models.openvino_stem import with_plain_stem
+from fastdup_dagster.models.compiled import CompiledModel
+from fastdup_dagster.models.files import model_files, model_sha256
+from fastdup_dagster.models.openvino_stem import VERSION, with_plain_stem
 
 PROVIDER = "OpenVINO"
 _MISSING = "provider 'openvino' needs OpenVINO: pip install 'fastdup-dagster[openvino]'"
 _TOOLS = "openvino.tools.ovc"
 _IMPORTING = threading.Lock()
+# Counts up whenever what is kept is written otherwise.
+_LAYOUT = 1
+_DESCRIPTION = "description.json"
+# Bytes of a model: of a larger one copies would take too much memory, and what is kept too much disk.
+_SMALL = 64 << 20
 # Letters of what OpenVINO complains of, which may be pages.
 _LONGEST = 300
 # ONNX Runtime's words for the types of tensors.
@@ -88,41 +99,44 @@ class OpenVinoSession:
         threads: threads inside one call.
         callers: threads that call at once; where there are more, they wait for each other.
         batch: length of the first axis of every call where the file leaves it open: a known one is faster.
+        keep: whether what is compiled of a small model is kept for other processes, and taken from there: reading it
+            takes a tenth of the time.
 
     Raises:
         ImportError: if OpenVINO is not installed, with the command.
         ValueError: if it cannot read the file.
     """
 
-    def __init__(self, path: Path, threads: int = 1, callers: int = 1, batch: int | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int = 1, callers: int = 1, batch: int | None = None, keep: bool = False
+    ) -> None:
         self._openvino = openvino()
+        self._core = self._openvino.Core()
         self._path = path
+        self._small = sum(file.stat().st_size for file in model_files(path)) <= _SMALL
         self._properties = {
-            "INFERENCE_NUM_THREADS": threads * callers,
-            "NUM_STREAMS": callers,
+            "INFERENCE_NUM_THREADS": threads if self._small else threads * callers,
+            # 0: in the thread that calls. With threads of its own every call would wake one and wait for it.
+            "NUM_STREAMS": 0 if self._small else callers,
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        try:
-            frontend = self._openvino.frontend.FrontEndManager().load_by_framework("onnx")
-            self._model = with_plain_stem(self._openvino, frontend.convert(frontend.load(str(path))))
-            if not self._model.get_results():
-                raise ValueError("a model without outputs")
-            if batch is not None:
-                self._fix(batch)
-        except Exception as error:  # OpenVINO raises RuntimeError and classes of its own below Exception
-            raise self._refused(error) from error
+        self._batch = batch
+        self._kept = self._compiled_model() if keep and self._small else None
+        self._description = self._described_before() or self._describe()
         self._lock = threading.Lock()
         self._compiled: dict[tuple[str, ...], Any] = {}
-        self._requests = _Requests()
+        self._blobs: dict[tuple[str, ...], bytes] = {}
+        self._callers = threading.BoundedSemaphore(callers)
+        self._idle: defaultdict[tuple[str, ...], list[Any]] = defaultdict(list)
 
     def get_inputs(self) -> list[TensorInfo]:
         """The inputs."""
-        return [_described(node, node.get_friendly_name()) for node in self._model.get_parameters()]
+        return self._description.inputs
 
     def get_outputs(self) -> list[TensorInfo]:
         """The outputs."""
-        return [_described(node, name) for name, node in self._results.items()]
+        return self._description.outputs
 
     def get_providers(self) -> list[str]:
         """What runs it."""
@@ -130,8 +144,7 @@ class OpenVinoSession:
 
     def get_modelmeta(self) -> ModelMeta:
         """What is said of the model in the file."""
-        found = dict(self._model.get_rt_info().items()).get("framework", {})
-        return ModelMeta({name: str(value.value) for name, value in found.items()})
+        return ModelMeta(self._description.metadata)
 
     def run(self, outputs: Sequence[str] | None, given: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Outputs of one call; the first call for certain outputs compiles what they need and no more.
@@ -143,51 +156,108 @@ class OpenVinoSession:
         Raises:
             ValueError: if OpenVINO refuses the model or what it is given.
         """
-        wanted = tuple(self._results if outputs is None else outputs)
-        try:
-            request = self._request(wanted)
-            # Named, so that the memory that the request only points to lives until it has run.
-            arrays = {info.name: np.ascontiguousarray(given[info.name]) for info in self._inputs}
-            for name, array in arrays.items():
-                request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
-            request.infer()
-        except Exception as error:
-            raise self._refused(error) from error
-        # The request goes on using its memory.
-        return [request.get_output_tensor(place).data.copy() for place in range(len(wanted))]
+        wanted = tuple(info.name for info in self.get_outputs()) if outputs is None else tuple(outputs)
+        with self._callers:
+            try:
+                request = self._request(wanted)
+                # Named, so that the memory that the request only points to lives until it has run.
+                arrays = {info.name: np.ascontiguousarray(given[info.name]) for info in self.get_inputs()}
+                for name, array in arrays.items():
+                    request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
+                request.infer()
+            except Exception as error:
+                raise self._refused(error) from error
+            # The request goes on using its memory.
+            results = [request.get_output_tensor(place).data.copy() for place in range(len(wanted))]
+            self._idle[wanted].append(request)
+        return results
 
     @cached_property
-    def _inputs(self) -> list[TensorInfo]:
-        return self.get_inputs()
+    def _model(self) -> Any:
+        """The file as OpenVINO's own graph: only where nothing was kept."""
+        try:
+            frontend = self._openvino.frontend.FrontEndManager().load_by_framework("onnx")
+            model = with_plain_stem(self._openvino, frontend.convert(frontend.load(str(self._path))))
+            if not model.get_results():
+                raise ValueError("a model without outputs")
+            if self._batch is not None:
+                _fix(model, self._batch)
+        except Exception as error:  # OpenVINO raises RuntimeError and classes of its own below Exception
+            raise self._refused(error) from error
+        return model
 
     @cached_property
     def _results(self) -> dict[str, Any]:
         return {node.get_friendly_name().rpartition("/sink_port_")[0]: node for node in self._model.get_results()}
 
-    def _fix(self, batch: int) -> None:
-        shapes = {}
-        for node in self._model.get_parameters():
-            shape = node.get_partial_shape()
-            if len(shape) and shape[0].is_dynamic:
-                shape[0] = batch
-                shapes[node.output(0)] = shape
-        if shapes:
-            self._model.reshape(shapes)
+    def _compiled_model(self) -> CompiledModel:
+        cpu = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+        return CompiledModel(
+            {
+                "model": model_sha256(self._path),
+                "layout": _LAYOUT,
+                "graph": VERSION,
+                "batch": self._batch,
+                "openvino": self._openvino.get_version(),
+                "cpu": [self._core.get_property("CPU", name) for name in cpu],
+                "properties": self._properties,
+            }
+        )
+
+    def _described_before(self) -> _Description | None:
+        text = self._kept.read(_DESCRIPTION) if self._kept else None
+        return None if text is None else _Description.of_json(text)
+
+    def _describe(self) -> _Description:
+        said = dict(self._model.get_rt_info().items()).get("framework", {})
+        description = _Description(
+            [_described(node, node.get_friendly_name()) for node in self._model.get_parameters()],
+            [_described(node, name) for name, node in self._results.items()],
+            {name: str(value.value) for name, value in said.items()},
+        )
+        if self._kept:
+            self._kept.keep(_DESCRIPTION, description.as_json())
+        return description
 
     def _request(self, wanted: tuple[str, ...]) -> Any:
-        """That of this thread."""
-        own = self._requests.own
-        if wanted not in own:
-            own[wanted] = self._compiled_for(wanted).create_infer_request()
-        return own[wanted]
+        """One that nobody uses: a request serves one call at a time."""
+        try:
+            return self._idle[wanted].pop()
+        except IndexError:
+            return self._compiled_for(wanted).create_infer_request()
 
     def _compiled_for(self, wanted: tuple[str, ...]) -> Any:
         with self._lock:
-            if wanted not in self._compiled:
-                nodes = [self._results[name] for name in wanted]
-                part = self._openvino.Model(nodes, self._model.get_parameters(), self._path.stem)
-                self._compiled[wanted] = self._openvino.Core().compile_model(part, "CPU", self._properties)
-            return self._compiled[wanted]
+            first = self._compiled.get(wanted)
+            if first is None:
+                first = self._compiled[wanted] = self._compiled_before(wanted) or self._compile(wanted)
+                return first
+            # Requests of one would wait for each other where calls run in the threads that make them.
+            return self._imported(self._blobs[wanted]) if self._small else first
+
+    def _compiled_before(self, wanted: tuple[str, ...]) -> Any | None:
+        blob = self._kept.read(_blob_name(wanted)) if self._kept else None
+        if blob is None:
+            return None
+        try:
+            compiled = self._imported(blob)
+        except Exception:  # noqa: BLE001 - it is a cache: what OpenVINO does not take is compiled again
+            return None
+        self._blobs[wanted] = blob
+        return compiled
+
+    def _imported(self, blob: bytes) -> Any:
+        return self._core.import_model(io.BytesIO(blob), "CPU", self._properties)
+
+    def _compile(self, wanted: tuple[str, ...]) -> Any:
+        nodes = [self._results[name] for name in wanted]
+        part = self._openvino.Model(nodes, self._model.get_parameters(), self._path.stem)
+        compiled = self._core.compile_model(part, "CPU", self._properties)
+        if self._small:
+            blob = self._blobs[wanted] = compiled.export_model().getvalue()
+            if self._kept:
+                self._kept.keep(_blob_name(wanted), blob)
+        return compiled
 
     def _refused(self, error: Exception) -> ValueError:
         # Without the places in OpenVINO's own source.
@@ -198,14 +268,41 @@ class OpenVinoSession:
         return ValueError(f"model {self._path}: OpenVINO refuses it, provider 'cpu' may not: {reason}")
 
 
-class _Requests(threading.local):
-    """One request for each set of outputs: a request serves one call at a time, so every thread has its own."""
+@dataclass(frozen=True, slots=True)
+class _Description:
+    """What is asked of a model before it is run."""
 
-    def __init__(self) -> None:
-        self.own: dict[tuple[str, ...], Any] = {}
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+    metadata: dict[str, str]
+
+    def as_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def of_json(cls, text: bytes) -> _Description:
+        said = json.loads(text)
+        inputs, outputs = ([TensorInfo(**info) for info in said[name]] for name in ("inputs", "outputs"))
+        return cls(inputs, outputs, said["metadata"])
 
 
 def _described(node: Any, name: str) -> TensorInfo:
     kind = node.get_output_element_type(0).get_type_name()
     shape = [None if length.is_dynamic else length.get_length() for length in node.get_output_partial_shape(0)]
     return TensorInfo(name, f"tensor({_TYPES.get(kind, kind)})", shape)
+
+
+def _fix(model: Any, batch: int) -> None:
+    """Gives the first axis of every input its length where it is open."""
+    shapes = {}
+    for node in model.get_parameters():
+        shape = node.get_partial_shape()
+        if len(shape) and shape[0].is_dynamic:
+            shape[0] = batch
+            shapes[node.output(0)] = shape
+    if shapes:
+        model.reshape(shapes)
+
+
+def _blob_name(outputs: tuple[str, ...]) -> str:
+    return f"{hashlib.sha256(json.dumps(outputs).encode()).hexdigest()[:16]}.blob"

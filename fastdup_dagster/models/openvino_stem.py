@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CHANNELS, _COLUMNS = 3, 4
+# Counts up whenever the graph that comes out does: what was compiled of another one is of no use.
+VERSION = 1
 
 
 def with_plain_stem(openvino: ModuleType, model: Any) -> Any:
@@ -28,13 +30,18 @@ def with_plain_stem(openvino: ModuleType, model: Any) -> Any:
     if merged is None or "stem_real:DequantizeLinear" not in nodes:
         return model
     op = openvino.opset13
-    pixels = op.transpose(nodes["pixels"], op.constant(np.array([0, 3, 1, 2])))
     offset, scale = _dequantiser(nodes["image_real:DequantizeLinear"])
-    image = op.multiply(op.subtract(op.convert(pixels, "f32"), op.constant(offset)), op.constant(scale))
     integers, scales = _single_column(nodes["stem_weight_real:DequantizeLinear"])
+    # Counted from 0, as its integer kernels want it: the border is written out, and the bias takes the offset.
+    sides = (op.constant(np.array([0, *side, 0])) for side in ((0, 0), (1, 1)))
+    padded = op.pad(nodes["pixels"], *sides, "constant", op.constant(np.uint8(offset)))
+    planes = op.convert(op.transpose(padded, op.constant(np.array([0, 3, 1, 2]))), "f32")
+    low, high, top = (op.constant(np.float32(value)) for value in (0, 255, 255 * scale))
+    image = op.fake_quantize(planes, low, high, low, top, 256)
     weight = op.multiply(op.convert(op.constant(integers), "f32"), op.constant(scales))
-    stem = op.convolution(image, weight, [2, 2], [0, 0], [1, 1], [1, 1])
-    bias = _values(nodes["stem_bias_real:DequantizeLinear"])[: len(integers)]
+    stem = op.convolution(image, weight, [2, 2], [0, 0], [0, 0], [1, 1])
+    of_offset = integers.sum(axis=(1, 2, 3), dtype=np.float64) * scales.ravel() * (float(offset) * float(scale))
+    bias = _values(nodes["stem_bias_real:DequantizeLinear"])[: len(integers)] - of_offset.astype(np.float32)
     quantised = nodes["stem_pairs_quantised:QuantizeLinear"]
     fake_quantised = quantised.input_value(0).get_node()
     fake_quantised.input(0).replace_source_output(op.add(stem, op.constant(bias.reshape(1, -1, 1, 1))).output(0))

@@ -65,7 +65,12 @@ class Session(Protocol):
 
 
 def open_session(
-    path: Path, providers: Sequence[str] = ("cpu",), threads: int = 1, callers: int = 1, batch: int | None = None
+    path: Path,
+    providers: Sequence[str] = ("cpu",),
+    threads: int = 1,
+    callers: int = 1,
+    batch: int | None = None,
+    keep: bool = False,
 ) -> Session:
     """Opens a model.
 
@@ -76,6 +81,7 @@ def open_session(
         threads: threads inside one call. Callers that run batches side by side want 1.
         callers: threads that call at once. OpenVINO wants to know, and makes the others wait.
         batch: images a call. OpenVINO fixes it where the file leaves it open, and is faster for it.
+        keep: whether OpenVINO keeps what it compiles of a small model for other processes, see `CompiledModel`.
 
     Raises:
         FileNotFoundError: if the file is not there.
@@ -92,7 +98,7 @@ def open_session(
     if OPENVINO in providers:
         from fastdup_dagster.models.openvino_session import OpenVinoSession
 
-        return OpenVinoSession(path, threads, callers, batch)
+        return OpenVinoSession(path, threads, callers, batch, keep)
     return _onnxruntime_session(path, providers, threads)
 
 

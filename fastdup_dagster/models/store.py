@@ -87,10 +87,10 @@ class StoredModel:
 
 
 class ModelStore:
-    """Models by name in a folder: FASTDUP_MODELS, else `fastdup_dagster/models` in the user's cache."""
+    """Models by name in a folder, by default `default_root()`."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or _default_root()
+        self.root = root or default_root()
 
     def find(self, name: str) -> StoredModel | None:
         """The model, None if it is not there whole. Does not read its files.
@@ -209,7 +209,8 @@ def check_sha256(value: str) -> str:
     return value.lower()
 
 
-def _default_root() -> Path:
+def default_root() -> Path:
+    """FASTDUP_MODELS, else `fastdup_dagster/models` in the user's cache."""
     if given := os.environ.get("FASTDUP_MODELS"):
         return Path(given).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -29,6 +29,7 @@ from fastdup_dagster.stages.chunk_pool import worked
 from fastdup_dagster.stages.decode_worker import Task, reading_runs
 from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.reuse import MODEL_FAILED
+from fastdup_dagster.stages.row_files import open_rows
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
@@ -240,14 +241,12 @@ class _Model:
 
 def _has_captioned(plan: TablePlan) -> bool:
     """Whether this captioner is known to work, by a row that it made before."""
-    return any(
-        pl.scan_parquet(path, glob=False)
-        .filter(pl.col("source_key").str.starts_with(plan.rows.recipe))
-        .select(pl.col("caption").is_not_null().any())
-        .collect()
-        .item()
-        for path in plan.rows.files
-    )
+    for path in plan.rows.files:
+        with open_rows(path) as file:
+            rows = file.columns(["source_key", "caption"])
+        if not rows.drop_nulls("caption").filter(pl.col("source_key").str.starts_with(plan.rows.recipe)).is_empty():
+            return True
+    return False
 
 
 def _alone(captioner: Captioner, image: NDArray[Any]) -> str | Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,33 +57,51 @@ class Task:
     file_size: int | None = None
 
 
-def chunked(tasks: list[Task], most_bytes: int | None = None, most: int = CHUNK) -> Iterator[list[Task]]:
+def chunked(
+    tasks: list[Task], most_bytes: int | None = None, most: int = CHUNK, workers: int = 1
+) -> Iterator[list[Task]]:
     """Chunks of about `most` tasks; crops of one image are never parted, so that it is decoded once.
 
     Args:
         tasks: all of a pass.
         most_bytes: a chunk ends, too, where its files come to so much.
         most: tasks of a chunk.
+        workers: that work on chunks side by side. Towards the end chunks get smaller, so that all have enough to do.
     """
     if most_bytes is None and not any(task.box for task in tasks):
-        yield from (tasks[start : start + most] for start in range(0, len(tasks), most))
+        start = 0
+        while start < len(tasks):
+            end = start + _size(len(tasks) - start, most, workers)
+            yield tasks[start:end]
+            start = end
         return
     by_image: dict[str, list[Task]] = {}
     for task in tasks:
         by_image.setdefault(task.uri, []).append(task)
     chunk: list[Task] = []
-    size = 0
+    size, left = 0, len(tasks)
     for crops in by_image.values():
         chunk += crops
         size += crops[0].file_size or 0
-        if len(chunk) >= most or (most_bytes is not None and size >= most_bytes):
+        if len(chunk) >= _size(left, most, workers) or (most_bytes is not None and size >= most_bytes):
             yield chunk
+            left -= len(chunk)
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def reading_runs(tasks: list[Task], most_bytes: int | None = None, most: int = CHUNK) -> Iterator[Iterator[list[Task]]]:
+def _size(left: int, most: int, workers: int) -> int:
+    """Tasks of the next chunk: `most` at first, then two chunks a worker of what is left, in whole batches."""
+    if workers == 1:
+        return most
+    share = math.ceil(left / (2 * workers))
+    return min(most, math.ceil(share / BATCH) * BATCH)
+
+
+def reading_runs(
+    tasks: list[Task], most_bytes: int | None = None, most: int = CHUNK, workers: int = 1
+) -> Iterator[Iterator[list[Task]]]:
     """Chunks in runs: those of one run must be worked on one after another, different runs may go side by side.
 
     A run is one chunk, but for a video, whose frames are decoded from front to back by one worker at a time. Members of
@@ -92,16 +111,17 @@ def reading_runs(tasks: list[Task], most_bytes: int | None = None, most: int = C
         tasks: all of a pass.
         most_bytes: a chunk ends, too, where its files or members come to so much.
         most: tasks of a chunk.
+        workers: see `chunked`.
     """
     parts: dict[str, list[tuple[Part, Task]]] = {}
     for task in tasks:
         if (part := part_of(task.uri)) is not None:
             parts.setdefault(part.container, []).append((part, task))
     others = tasks if not parts else [task for task in tasks if part_of(task.uri) is None]
-    yield from (iter([chunk]) for chunk in chunked(others, most_bytes, most))
+    yield from (iter([chunk]) for chunk in chunked(others, most_bytes, most, workers))
     for inside in parts.values():
         in_order = [task for _, task in sorted(inside, key=lambda pair: pair[0].offset)]
-        ordered = chunked(in_order, most_bytes, most)
+        ordered = chunked(in_order, most_bytes, most, workers)
         if inside[0][0].kind == "video":
             yield ordered
         else:

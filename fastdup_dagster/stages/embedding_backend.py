@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastdup_dagster.models import BATCH, EmbeddingModel
+from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.chunk_pool import worked
-from fastdup_dagster.stages.decode_worker import CHUNK, ChunkRows, DecodeWorker, Task, reading_runs
+from fastdup_dagster.stages.decode_worker import ChunkRows, DecodeWorker, Task, reading_runs
 from fastdup_dagster.stages.read_ahead import remote_reader
 from fastdup_dagster.stages.reuse import ReusableRows
 from fastdup_dagster.stages.table_plan import TablePlan
@@ -106,9 +105,7 @@ def decode_tasks(
     """
     with remote_reader(tasks, settings.threads, copies) as (read, most_bytes):
         worker = DecodeWorker(settings, model, known, read)
-        # so many that few images, too, are work for all threads
-        most = min(CHUNK, max(BATCH, math.ceil(len(tasks) / settings.threads)))
-        runs = reading_runs(tasks, most_bytes, most)
+        runs = reading_runs(tasks, most_bytes, workers=settings.threads)
         # at most two chunks a thread are in flight
         with closing(worked(runs, worker, settings.threads, 2 * settings.threads)) as done:
             for result in done:

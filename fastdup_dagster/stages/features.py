@@ -28,7 +28,7 @@ from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
 FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise that of a table when a change of the code changes what a row holds: rows of other recipes are not reused.
-_RECIPE_VERSIONS = {"embeddings": "4", "img_stats": "3"}
+_RECIPE_VERSIONS = {"embeddings": "5", "img_stats": "4"}
 _BLOCK = 2_048
 _STAGE = "features"
 

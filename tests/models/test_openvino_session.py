@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from fastdup_dagster.models import EmbeddingModel, engine_version, load_model, open_session
+from fastdup_dagster.models import EmbeddingModel, engine_version, load_model, open_session, openvino_session
+from fastdup_dagster.models.compiled import CompiledModel
 from fastdup_dagster.models.openvino_session import OpenVinoSession
+from fastdup_dagster.models.session import Session
 from fastdup_dagster.settings import settings_from
 
 # As a run does it, where whoever looks up a host, connects, or writes into the home is found out.
@@ -93,11 +97,14 @@ def test_a_vector_does_not_depend_on_its_batch_nor_on_threads_bit_for_bit(served
     assert np.array_equal(alone, together)
 
 
-def test_nothing_is_reported_and_no_file_is_left(tmp_path: Path) -> None:
+def test_nothing_is_reported_and_only_the_compiled_model_is_left(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": "", "LC_ALL": "C.UTF-8"}
     done = subprocess.run([sys.executable, "-c", RUN], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[0] == "OpenVINO [] []"
+    assert done.stdout.split("\n")[0] == "OpenVINO [] ['.cache']"
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent.parent for path in left} == {tmp_path / ".cache/fastdup_dagster/models/.compiled"}
+    assert sorted(path.suffix for path in left) == [".blob", ".json"]
 
 
 def test_lengths_may_change_from_call_to_call_and_be_none(joined: Path) -> None:
@@ -171,3 +178,101 @@ def test_a_model_of_ones_own_gets_any_number_of_images(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (7, 224, 224, 3), dtype=np.uint8)
     assert (mine.side, mine.width) == (224, 3)
     assert np.abs(mine.embed(images) - images.mean(axis=(1, 2)) / 255).max() < 1e-5
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FASTDUP_MODELS", str(tmp_path / "models"))
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    return write(tmp_path / "small.onnx", nodes, [("x", TensorProto.FLOAT, ["N", 3])], ["y", "z"])
+
+
+def run(session: Session, outputs: list[str]) -> list[list[list[float]]]:
+    return [result.tolist() for result in session.run(outputs, {"x": np.array([[-1, 0, 2]], np.float32)})]
+
+
+def kept(models: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
+
+
+def test_another_process_reads_what_was_compiled_and_not_the_model(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_session(small, ["openvino"], batch=1, keep=True)
+    expected = run(first, ["z"])
+    before = kept(tmp_path / "models")
+    monkeypatch.setattr(openvino_session, "with_plain_stem", None)  # no graph is made any more
+    second = open_session(small, ["openvino"], batch=1, keep=True)
+    assert run(second, ["z"]) == expected == [[[1, 0, -2]]]
+    assert (second.get_inputs(), second.get_outputs()) == (first.get_inputs(), first.get_outputs())
+    assert second.get_modelmeta() == first.get_modelmeta()
+    assert kept(tmp_path / "models") == before
+    with pytest.raises(ValueError, match="refuses"):  # other outputs were not compiled
+        run(second, ["y"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "strange", "gone"])
+def test_what_was_kept_and_is_damaged_is_made_again(small: Path, tmp_path: Path, damage: str) -> None:
+    expected = run(open_session(small, ["openvino"], keep=True), ["y"])
+    before = kept(tmp_path / "models")
+    for path, whole in before.items():
+        path.unlink()
+        if damage != "gone":
+            strange = hashlib.sha256(b"strange").digest() + b"strange"
+            contents = {"cut": whole[:-1], "changed": whole[:-1] + b"?", "empty": b"", "strange": strange}
+            if path.suffix == ".blob" or damage != "strange":
+                path.write_bytes(contents[damage])
+    again = open_session(small, ["openvino"], keep=True)
+    assert run(again, ["y"]) == expected
+    assert kept(tmp_path / "models").keys() == before.keys()
+    assert run(open_session(small, ["openvino"], keep=True), ["y"]) == expected
+
+
+def test_nothing_is_kept_unless_asked_nor_of_a_large_model(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(open_session(small, ["openvino"]), ["y"])
+    monkeypatch.setattr(openvino_session, "_SMALL", 1)
+    run(open_session(small, ["openvino"], keep=True), ["y"])
+    assert not kept(tmp_path / "models")
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_time(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTDUP_MODELS", "/dev/null/models")
+    assert run(open_session(small, ["openvino"], keep=True), ["y"]) == [[[0, 0, 2]]]
+
+
+@pytest.mark.parametrize("change", ["model", "batch", "callers"])
+def test_what_decides_the_compiled_model_is_in_its_key(small: Path, tmp_path: Path, change: str) -> None:
+    def folders() -> int:
+        return len({path.parent for path in kept(tmp_path / "models")})
+
+    run(open_session(small, ["openvino"], batch=1, keep=True), ["y"])
+    assert folders() == 1
+    if change == "model":
+        write(small, [helper.make_node("Abs", ["x"], ["y"])], [("x", TensorProto.FLOAT, ["N", 3])], ["y"])
+    session = open_session(
+        small, ["openvino"], threads=2 if change == "callers" else 1, batch=None if change == "batch" else 1, keep=True
+    )
+    assert run(session, ["y"]) == [[[1, 0, 2]] if change == "model" else [[0, 0, 2]]]
+    assert folders() == 2
+
+
+def test_the_models_kept_the_longest_ago_give_way(tmp_path: Path) -> None:
+    for number in range(12):
+        CompiledModel({"number": number}, tmp_path).keep("a.blob", b"a")
+        for path in tmp_path.iterdir():
+            os.utime(path, (path.stat().st_mtime - 10,) * 2)
+    found = [CompiledModel({"number": number}, tmp_path).read("a.blob") for number in range(12)]
+    assert found == [None] * 4 + [b"a"] * 8
+
+
+@pytest.mark.parametrize("limit", [64 << 20, 0], ids=["small", "large"])
+def test_no_more_requests_are_made_than_callers(small: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_session, "_SMALL", limit)
+    session = OpenVinoSession(small, callers=2)
+    given = {"x": np.ones((4, 3), np.float32)}
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(lambda _: session.run(["z"], given)[0], range(60)))
+    assert all((result == -1).all() for result in results)
+    assert 1 <= len(session._idle["z",]) <= 2

@@ -102,6 +102,22 @@ def test_chunks_of_large_remote_files_are_small() -> None:
     assert [len(chunk) for chunk in chunked(tasks)] == [10]
 
 
+@pytest.mark.parametrize("box", [None, (0, 0, 9, 9)])
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_towards_the_end_chunks_get_smaller_so_that_all_workers_have_enough_to_do(
+    box: tuple[float, ...] | None, workers: int
+) -> None:
+    tasks = [Task(n, n, f"file:///{n}.jpg", frozenset(), box) for n in range(1003)]
+    chunks = list(chunked(tasks, workers=workers))
+    assert [task for chunk in chunks for task in chunk] == tasks
+    sizes, left = [len(chunk) for chunk in chunks], len(tasks)
+    assert sizes[0] == 36 and set(sizes[-2 * workers : -1]) == {6} and sizes[-1] == 1
+    for size in sizes:
+        assert size == left or size <= max(6, left / (2 * workers) + 6)
+        left -= size
+    assert [len(chunk) for chunk in chunked(tasks[:20], workers=2)] == [6, 6, 6, 2]
+
+
 def test_crops_of_one_remote_file_stay_together() -> None:
     tasks = [Task(n, n, names(2)[n % 2], frozenset(), (0, 0, 9, 9), 60) for n in range(8)]
     chunks = list(chunked(tasks, 100))
