@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -127,7 +128,10 @@ def compute_features(
     try:
         for name, plan in plans.items():
             staged[name] = store.stage(plan.schema, key)
-            _assemble(staged[name], plan, manifest, settings, model)
+        with ThreadPoolExecutor(min(settings.threads, len(plans))) as pool:
+            making = [pool.submit(_assemble, staged[name], plans[name], manifest, settings, model) for name in plans]
+        for made in making:
+            made.result()
         summary = FeatureSummary(
             rows=len(manifest),
             computed=counts.computed,
