@@ -59,7 +59,7 @@ def _averaged(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 def _product(weights: NDArray[np.float32], bands: NDArray[np.float32]) -> NDArray[np.float32]:
     """Matrix products of n x `_BAND` x k and n x k x w, in pieces that are small enough each."""
-    step = _PRODUCT // weights[0].size
+    step = max(1, _PRODUCT // weights[0].size)
     if bands.shape[2] <= step:
         return np.matmul(weights, bands)
     product = np.empty((*weights.shape[:2], bands.shape[2]), dtype=np.float32)

@@ -34,7 +34,7 @@ _IMPORTING = threading.Lock()
 # Counts up whenever what is kept is written otherwise.
 _LAYOUT = 1
 _DESCRIPTION = "description.json"
-# Bytes of a model: of a larger one copies would take too much memory, and what is kept too much disk.
+# Bytes of a model's files: more of them are not kept, nor held once a caller, which takes four times as much memory.
 _SMALL = 64 << 20
 # Letters of what OpenVINO complains of, which may be pages.
 _LONGEST = 300
@@ -113,16 +113,19 @@ class OpenVinoSession:
         self._openvino = openvino()
         self._core = self._openvino.Core()
         self._path = path
-        self._small = sum(file.stat().st_size for file in model_files(path)) <= _SMALL
+        size = sum(file.stat().st_size for file in model_files(path))
+        self._own_copies = threads == 1 and size * callers <= _SMALL
         self._properties = {
-            "INFERENCE_NUM_THREADS": threads if self._small else threads * callers,
+            "INFERENCE_NUM_THREADS": threads * callers,
             # 0: in the thread that calls. With threads of its own every call would wake one and wait for it.
-            "NUM_STREAMS": 0 if self._small else callers,
+            "NUM_STREAMS": 0 if self._own_copies else callers,
             "ENABLE_CPU_PINNING": False,
             "INFERENCE_PRECISION_HINT": "f32",
         }
         self._batch = batch
-        self._kept = self._compiled_model() if keep and self._small else None
+        self._exported = self._own_copies and callers > 1
+        self._sha256 = model_sha256(path) if keep and size <= _SMALL else None
+        self._kept = self._compiled_model() if self._sha256 else None
         self._description = self._described_before() or self._describe()
         self._lock = threading.Lock()
         self._compiled: dict[tuple[str, ...], Any] = {}
@@ -194,7 +197,7 @@ class OpenVinoSession:
         cpu = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
         return CompiledModel(
             {
-                "model": model_sha256(self._path),
+                "model": self._sha256,
                 "layout": _LAYOUT,
                 "graph": VERSION,
                 "batch": self._batch,
@@ -206,7 +209,10 @@ class OpenVinoSession:
 
     def _described_before(self) -> _Description | None:
         text = self._kept.read(_DESCRIPTION) if self._kept else None
-        return None if text is None else _Description.of_json(text)
+        try:
+            return None if text is None else _Description.of_json(text)
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def _describe(self) -> _Description:
         said = dict(self._model.get_rt_info().items()).get("framework", {})
@@ -215,7 +221,7 @@ class OpenVinoSession:
             [_described(node, name) for name, node in self._results.items()],
             {name: str(value.value) for name, value in said.items()},
         )
-        if self._kept:
+        if self._kept and model_sha256(self._path) == self._sha256:
             self._kept.keep(_DESCRIPTION, description.as_json())
         return description
 
@@ -233,7 +239,7 @@ class OpenVinoSession:
                 first = self._compiled[wanted] = self._compiled_before(wanted) or self._compile(wanted)
                 return first
             # Requests of one would wait for each other where calls run in the threads that make them.
-            return self._imported(self._blobs[wanted]) if self._small else first
+            return self._imported(self._blobs[wanted]) if self._own_copies else first
 
     def _compiled_before(self, wanted: tuple[str, ...]) -> Any | None:
         blob = self._kept.read(_blob_name(wanted)) if self._kept else None
@@ -243,7 +249,8 @@ class OpenVinoSession:
             compiled = self._imported(blob)
         except Exception:  # noqa: BLE001 - it is a cache: what OpenVINO does not take is compiled again
             return None
-        self._blobs[wanted] = blob
+        if self._exported:
+            self._blobs[wanted] = blob
         return compiled
 
     def _imported(self, blob: bytes) -> Any:
@@ -253,9 +260,11 @@ class OpenVinoSession:
         nodes = [self._results[name] for name in wanted]
         part = self._openvino.Model(nodes, self._model.get_parameters(), self._path.stem)
         compiled = self._core.compile_model(part, "CPU", self._properties)
-        if self._small:
-            blob = self._blobs[wanted] = compiled.export_model().getvalue()
-            if self._kept:
+        if self._exported or self._kept:
+            blob = compiled.export_model().getvalue()
+            if self._exported:
+                self._blobs[wanted] = blob
+            if self._kept and model_sha256(self._path) == self._sha256:  # the file may have changed since
                 self._kept.keep(_blob_name(wanted), blob)
         return compiled
 

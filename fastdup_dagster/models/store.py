@@ -87,10 +87,10 @@ class StoredModel:
 
 
 class ModelStore:
-    """Models by name in a folder, by default `default_root()`."""
+    """Models by name in a folder: FASTDUP_MODELS, else `fastdup_dagster/models` in the user's cache."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_root()
+        self.root = root or _default_root()
 
     def find(self, name: str) -> StoredModel | None:
         """The model, None if it is not there whole. Does not read its files.
@@ -209,12 +209,20 @@ def check_sha256(value: str) -> str:
     return value.lower()
 
 
-def default_root() -> Path:
-    """FASTDUP_MODELS, else `fastdup_dagster/models` in the user's cache."""
+def _default_root() -> Path:
     if given := os.environ.get("FASTDUP_MODELS"):
         return Path(given).expanduser().absolute()
+    return cache_folder() / "models"
+
+
+def cache_folder() -> Path:
+    """`fastdup_dagster` in the user's cache.
+
+    Raises:
+        RuntimeError: for a user without a home, if XDG_CACHE_HOME names no folder either.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "fastdup_dagster" / "models"
+    return Path(cache).expanduser().absolute() / "fastdup_dagster"
 
 
 def _chosen(path: Path) -> dict[str, Path]:

@@ -111,7 +111,7 @@ def reading_runs(
         tasks: all of a pass.
         most_bytes: a chunk ends, too, where its files or members come to so much.
         most: tasks of a chunk.
-        workers: see `chunked`.
+        workers: see `chunked`; the end is that of a container where there are some.
     """
     parts: dict[str, list[tuple[Part, Task]]] = {}
     for task in tasks:
@@ -121,11 +121,10 @@ def reading_runs(
     yield from (iter([chunk]) for chunk in chunked(others, most_bytes, most, workers))
     for inside in parts.values():
         in_order = [task for _, task in sorted(inside, key=lambda pair: pair[0].offset)]
-        ordered = chunked(in_order, most_bytes, most, workers)
         if inside[0][0].kind == "video":
-            yield ordered
+            yield chunked(in_order, most_bytes, most)
         else:
-            yield from (iter([chunk]) for chunk in ordered)
+            yield from (iter([chunk]) for chunk in chunked(in_order, most_bytes, most, workers))
 
 
 @dataclass

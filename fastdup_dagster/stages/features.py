@@ -8,9 +8,10 @@ tables that are ready to publish. Memory holds a few chunks a worker, never the 
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,10 +129,7 @@ def compute_features(
     try:
         for name, plan in plans.items():
             staged[name] = store.stage(plan.schema, key)
-        with ThreadPoolExecutor(min(settings.threads, len(plans))) as pool:
-            making = [pool.submit(_assemble, staged[name], plans[name], manifest, settings, model) for name in plans]
-        for made in making:
-            made.result()
+        _assemble_all(staged, plans, manifest, settings, model)
         summary = FeatureSummary(
             rows=len(manifest),
             computed=counts.computed,
@@ -183,11 +181,38 @@ def _plan(
     return TablePlan.of(schema, made_by, manifest, published, parts)
 
 
+def _assemble_all(
+    staged: Mapping[str, StagedTable],
+    plans: Mapping[str, TablePlan],
+    manifest: pl.DataFrame,
+    settings: Settings,
+    model: EmbeddingModel,
+) -> None:
+    """Writes the tables side by side; where one fails, the others end at their next block."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(min(settings.threads, len(plans))) as pool:
+        given = (manifest, settings, model, stop)
+        making = [pool.submit(_assemble, staged[name], plan, *given) for name, plan in plans.items()]
+        try:
+            for made in as_completed(making):
+                made.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
 def _assemble(
-    staged: StagedTable, plan: TablePlan, manifest: pl.DataFrame, settings: Settings, model: EmbeddingModel
+    staged: StagedTable,
+    plan: TablePlan,
+    manifest: pl.DataFrame,
+    settings: Settings,
+    model: EmbeddingModel,
+    stop: threading.Event,
 ) -> None:
     """Writes the rows in id order: ids, keys and flags as they are now, everything else as it was computed."""
     for frame in plan.blocks(manifest, lambda block: _failed_rows(plan.schema, block, model), _BLOCK):
+        if stop.is_set():
+            return
         staged.write(plan.schema.frame(_flagged(frame, settings)))
         trim_memory()
     staged.close()

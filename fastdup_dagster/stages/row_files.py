@@ -5,6 +5,7 @@ A part lives as long as the pass. Written and read once, it costs a tenth of the
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,9 +71,16 @@ def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
     """Writes a part file, whole or not at all; several processes may write the same one."""
     temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     # In the schema's own types, not polars's: a part of other types would not be recognised after a kill.
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema.arrow) as writer:
-        writer.write_table(frame.to_arrow().cast(schema.arrow).combine_chunks())
-    temporary.rename(path)
+    table = frame.to_arrow().cast(schema.arrow).combine_chunks()
+    try:
+        with temporary.open("wb") as file:
+            with pa.ipc.new_file(file, schema.arrow) as writer:
+                writer.write_table(table)
+            file.flush()
+            os.fsync(file.fileno())  # the format would not notice a hole that a crash of the machine leaves
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class _Table:
@@ -124,19 +132,19 @@ class _Part:
     @property
     def sizes(self) -> Sequence[int]:
         # Each batch's length stands before its columns, so none of them is read.
-        first = self._only(self.schema.names[:1])
+        self._source.seek(0)
+        first = pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=[0]))
         return [first.get_batch(number).num_rows for number in range(first.num_record_batches)]
 
     def block(self, number: int) -> pa.Table:
-        return _checked(pa.Table.from_batches([self._file.get_batch(number)]))
+        return pa.Table.from_batches([self._file.get_batch(number)])
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        return pl.DataFrame(_checked(self._only(names).read_all())).select(names)
-
-    def _only(self, names: Sequence[str]) -> pa.RecordBatchFileReader:
-        wanted = [self.schema.get_field_index(name) for name in names]
-        self._source.seek(0)
-        return pa.ipc.open_file(self._source, options=pa.ipc.IpcReadOptions(included_fields=wanted))
+        # All of it is checked when it is first asked for, as a stopped pass is gone on with: what a crash of the
+        # machine left would otherwise be followed outside its memory.
+        rows = self._file.read_all()
+        rows.validate(full=True)
+        return pl.DataFrame(rows.select(names))
 
     def __enter__(self) -> _Part:
         return self
@@ -145,9 +153,3 @@ class _Part:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._source.close()
-
-
-def _checked(table: pa.Table) -> pa.Table:
-    """The same; what a crash of the machine left of a part would otherwise be followed outside its memory."""
-    table.validate(full=True)
-    return table

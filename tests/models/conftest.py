@@ -18,6 +18,13 @@ from onnx import TensorProto, helper, numpy_helper
 WriteModel = Callable[..., Path]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def write_projection() -> WriteModel:
     """Writes a model that averages 14 x 14 patches and projects them: `write(path, side, width, tokens=False)`.

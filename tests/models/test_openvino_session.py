@@ -103,7 +103,7 @@ def test_nothing_is_reported_and_only_the_compiled_model_is_left(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "OpenVINO [] ['.cache']"
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.parent.parent for path in left} == {tmp_path / ".cache/fastdup_dagster/models/.compiled"}
+    assert {path.parent.parent for path in left} == {tmp_path / ".cache/fastdup_dagster/compiled"}
     assert sorted(path.suffix for path in left) == [".blob", ".json"]
 
 
@@ -182,7 +182,7 @@ def test_a_model_of_ones_own_gets_any_number_of_images(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FASTDUP_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
     return write(tmp_path / "small.onnx", nodes, [("x", TensorProto.FLOAT, ["N", 3])], ["y", "z"])
 
@@ -191,8 +191,8 @@ def run(session: Session, outputs: list[str]) -> list[list[list[float]]]:
     return [result.tolist() for result in session.run(outputs, {"x": np.array([[-1, 0, 2]], np.float32)})]
 
 
-def kept(models: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
+def kept(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (folder / "cache").rglob("*") if path.is_file()}
 
 
 def test_another_process_reads_what_was_compiled_and_not_the_model(
@@ -200,13 +200,13 @@ def test_another_process_reads_what_was_compiled_and_not_the_model(
 ) -> None:
     first = open_session(small, ["openvino"], batch=1, keep=True)
     expected = run(first, ["z"])
-    before = kept(tmp_path / "models")
+    before = kept(tmp_path)
     monkeypatch.setattr(openvino_session, "with_plain_stem", None)  # no graph is made any more
     second = open_session(small, ["openvino"], batch=1, keep=True)
     assert run(second, ["z"]) == expected == [[[1, 0, -2]]]
     assert (second.get_inputs(), second.get_outputs()) == (first.get_inputs(), first.get_outputs())
     assert second.get_modelmeta() == first.get_modelmeta()
-    assert kept(tmp_path / "models") == before
+    assert kept(tmp_path) == before
     with pytest.raises(ValueError, match="refuses"):  # other outputs were not compiled
         run(second, ["y"])
 
@@ -214,17 +214,16 @@ def test_another_process_reads_what_was_compiled_and_not_the_model(
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "strange", "gone"])
 def test_what_was_kept_and_is_damaged_is_made_again(small: Path, tmp_path: Path, damage: str) -> None:
     expected = run(open_session(small, ["openvino"], keep=True), ["y"])
-    before = kept(tmp_path / "models")
+    before = kept(tmp_path)
     for path, whole in before.items():
         path.unlink()
         if damage != "gone":
             strange = hashlib.sha256(b"strange").digest() + b"strange"
             contents = {"cut": whole[:-1], "changed": whole[:-1] + b"?", "empty": b"", "strange": strange}
-            if path.suffix == ".blob" or damage != "strange":
-                path.write_bytes(contents[damage])
+            path.write_bytes(contents[damage])
     again = open_session(small, ["openvino"], keep=True)
     assert run(again, ["y"]) == expected
-    assert kept(tmp_path / "models").keys() == before.keys()
+    assert kept(tmp_path).keys() == before.keys()
     assert run(open_session(small, ["openvino"], keep=True), ["y"]) == expected
 
 
@@ -234,40 +233,72 @@ def test_nothing_is_kept_unless_asked_nor_of_a_large_model(
     run(open_session(small, ["openvino"]), ["y"])
     monkeypatch.setattr(openvino_session, "_SMALL", 1)
     run(open_session(small, ["openvino"], keep=True), ["y"])
-    assert not kept(tmp_path / "models")
+    assert not kept(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_costs_only_the_time(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTDUP_MODELS", "/dev/null/models")
+@pytest.mark.parametrize("cache", ["/dev/null/cache", None])
+def test_a_cache_that_cannot_be_written_costs_only_the_time(
+    small: Path, cache: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cache is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    else:  # a user without a home
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("os.path.expanduser", str)
     assert run(open_session(small, ["openvino"], keep=True), ["y"]) == [[[0, 0, 2]]]
 
 
-@pytest.mark.parametrize("change", ["model", "batch", "callers"])
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the owner of a folder is not known here")
+@pytest.mark.parametrize("level", ["compiled", "key"])
+def test_what_others_can_write_is_not_trusted(small: Path, tmp_path: Path, level: str) -> None:
+    run(open_session(small, ["openvino"], keep=True), ["y"])
+    (folder,) = {path.parent for path in kept(tmp_path)}
+    assert folder.stat().st_mode & 0o077 == 0
+    (folder if level == "key" else folder.parent).chmod(0o770)
+    before = kept(tmp_path)
+    for path in before:
+        path.unlink()
+    run(open_session(small, ["openvino"], keep=True), ["y"])
+    assert kept(tmp_path) == {}
+
+
+def test_a_file_that_changes_while_it_is_open_is_not_kept_as_what_it_was(small: Path, tmp_path: Path) -> None:
+    session = open_session(small, ["openvino"], keep=True)
+    before = kept(tmp_path)
+    write(small, [helper.make_node("Abs", ["x"], ["y"])], [("x", TensorProto.FLOAT, ["N", 3])], ["y"])
+    run(session, ["y"])
+    assert kept(tmp_path) == before
+
+
+@pytest.mark.parametrize("change", ["model", "batch", "threads"])
 def test_what_decides_the_compiled_model_is_in_its_key(small: Path, tmp_path: Path, change: str) -> None:
     def folders() -> int:
-        return len({path.parent for path in kept(tmp_path / "models")})
+        return len({path.parent for path in kept(tmp_path)})
 
     run(open_session(small, ["openvino"], batch=1, keep=True), ["y"])
     assert folders() == 1
     if change == "model":
         write(small, [helper.make_node("Abs", ["x"], ["y"])], [("x", TensorProto.FLOAT, ["N", 3])], ["y"])
     session = open_session(
-        small, ["openvino"], threads=2 if change == "callers" else 1, batch=None if change == "batch" else 1, keep=True
+        small, ["openvino"], threads=2 if change == "threads" else 1, batch=None if change == "batch" else 1, keep=True
     )
     assert run(session, ["y"]) == [[[1, 0, 2]] if change == "model" else [[0, 0, 2]]]
     assert folders() == 2
 
 
 def test_the_models_kept_the_longest_ago_give_way(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
     for number in range(12):
         CompiledModel({"number": number}, tmp_path).keep("a.blob", b"a")
+        assert CompiledModel({"number": 2}, tmp_path).read("a.blob") == (b"a" if number >= 2 else None)
         for path in tmp_path.iterdir():
             os.utime(path, (path.stat().st_mtime - 10,) * 2)
     found = [CompiledModel({"number": number}, tmp_path).read("a.blob") for number in range(12)]
-    assert found == [None] * 4 + [b"a"] * 8
+    assert [number for number, content in enumerate(found) if content] == [2, *range(5, 12)]
 
 
-@pytest.mark.parametrize("limit", [64 << 20, 0], ids=["small", "large"])
+@pytest.mark.parametrize("limit", [64 << 20, 0], ids=["own copies", "a shared one"])
 def test_no_more_requests_are_made_than_callers(small: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_session, "_SMALL", limit)
     session = OpenVinoSession(small, callers=2)
