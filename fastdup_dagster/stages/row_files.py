@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import polars as pl
@@ -23,7 +23,7 @@ PARTS = f"part-*{_PART_SUFFIX}"
 
 
 class RowFile(Protocol):
-    """An open file of rows; a context manager that closes it."""
+    """An open file of rows."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -39,21 +39,21 @@ class RowFile(Protocol):
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
         """Some columns of all rows."""
 
-    def __enter__(self) -> RowFile: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def open_rows(path: Path) -> RowFile:
-    """Opens a published table or a part.
+@contextmanager
+def open_rows(path: Path) -> Iterator[RowFile]:
+    """Opens a published table or a part, for as long as the context lasts.
 
     Raises:
         OSError: if it cannot be read.
         pyarrow.ArrowException: if it is not such a file.
     """
-    return _Part(path) if path.suffix == _PART_SUFFIX else _Table(path)
+    if path.suffix == _PART_SUFFIX:
+        with pa.OSFile(str(path), "rb") as source:
+            yield _Part(source)
+    else:
+        with pq.ParquetFile(path) as file:
+            yield _Table(path, file)
 
 
 def rows_in(path: Path) -> int:
@@ -86,9 +86,8 @@ def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
 class _Table:
     """A Parquet file; its blocks are its row groups."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = pq.ParquetFile(path)
+    def __init__(self, path: Path, file: pq.ParquetFile) -> None:
+        self._path, self._file = path, file
 
     @property
     def schema(self) -> pa.Schema:
@@ -104,26 +103,13 @@ class _Table:
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
         return pl.read_parquet(self._path, columns=list(names), glob=False).select(names)
 
-    def __enter__(self) -> _Table:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
 
 class _Part:
     """A file of Arrow's IPC format; its blocks are its record batches."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._source = pa.OSFile(str(path), "rb")
-        try:
-            self._file = pa.ipc.open_file(self._source)
-        except BaseException:
-            self._source.close()
-            raise
+    def __init__(self, source: pa.NativeFile) -> None:
+        self._source = source
+        self._file = pa.ipc.open_file(source)
 
     @property
     def schema(self) -> pa.Schema:
@@ -145,11 +131,3 @@ class _Part:
         rows = self._file.read_all()
         rows.validate(full=True)
         return pl.DataFrame(rows.select(names))
-
-    def __enter__(self) -> _Part:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._source.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_reading_grows_with_the_rows_not_with_their_square(
     read = 0
     real = row_files.open_rows
 
-    def counting(path: Path) -> row_files.RowFile:
+    def counting(path: Path) -> AbstractContextManager[row_files.RowFile]:
         nonlocal read
         read += 1  # a part is one block
         return real(path)
