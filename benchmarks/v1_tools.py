@@ -48,11 +48,14 @@ class Tool:
             What it took, and what `v1_run.py` printed.
         """
         scratch.mkdir(parents=True, exist_ok=True)
-        home = Path(tempfile.mkdtemp(prefix="home_", dir=scratch))
-        command = [self.python, _RUNNER, self.module, images, home / "work", "--threads", str(threads)]
+        # One home for all runs, as a user has: either tool finds there what it left for the next run.
+        home = scratch / f"home_{self.module}"
+        home.mkdir(exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="run_", dir=scratch)) / "work"
+        command = [self.python, _RUNNER, self.module, images, work, "--threads", str(threads)]
         command += ["--options", json.dumps(dict(self.options)), *flags]
         usage = measured(command, plain_environment(home, **self.environment), home)
-        return usage, {**json.loads(usage.output.splitlines()[-1]), "work": str(home / "work")}
+        return usage, {**json.loads(usage.output.splitlines()[-1]), "work": str(work)}
 
     def vectors(self, images: Path, files: Sequence[Path], scratch: Path, threads: int) -> tuple[Vectors, Path]:
         """Feature vectors of the files of a folder, in the order of `files`, and the work_dir that they are in.

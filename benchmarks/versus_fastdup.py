@@ -1,7 +1,8 @@
 """Time, CPU and memory of one analysis: this project against fastdup, same files, threads and cores.
 
 Fresh processes in turns, through the same V1 calls; time is that of the whole process, from start to exit. One run of
-each comes first that does not count: it warms the caches and says how much was found.
+each comes first that does not count: it warms the caches, also those in a home that each tool has for all of its runs,
+and says how much was found.
 """
 
 from __future__ import annotations
@@ -34,13 +35,8 @@ def in_turns(tools: Sequence[Tool], folder: Path, threads: int, rounds: int, scr
             print(
                 f"  {tool.name:16} wall {usage.wall:7.2f} s  cpu {usage.cpu:7.2f} s  {usage.peak_mb:6.0f} MB  ({parts})"
             )
-            _empty(scratch)
+            shutil.rmtree(result["work"])
     return usages
-
-
-def _empty(scratch: Path) -> None:
-    for path in scratch.iterdir():
-        shutil.rmtree(path)
 
 
 def report(usages: dict[str, list[Usage]], count: int) -> dict[str, Any]:
@@ -101,7 +97,7 @@ def main() -> None:
             found[tool.name] = tool.run(given.folder.absolute(), scratch, given.threads, "--counts")[1]
             counts = {key: value for key, value in found[tool.name].items() if isinstance(value, int)}
             print(f"  {tool.name:16} found {counts}")
-            _empty(scratch)
+            shutil.rmtree(found[tool.name]["work"])
         figures = report(in_turns(tools, given.folder.absolute(), given.threads, given.rounds, scratch), len(files))
     write_json(given.json, header | {"found": found} | figures)
 
