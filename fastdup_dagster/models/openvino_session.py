@@ -163,17 +163,23 @@ class OpenVinoSession:
         with self._callers:
             try:
                 request = self._request(wanted)
-                # Named, so that the memory that the request only points to lives until it has run.
-                arrays = {info.name: np.ascontiguousarray(given[info.name]) for info in self.get_inputs()}
-                for name, array in arrays.items():
-                    request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
-                request.infer()
+                try:
+                    return self._answer(request, given, len(wanted))
+                finally:
+                    self._idle[wanted].append(
+                        request
+                    )  # also where it refused what it was given: it serves the next call
             except Exception as error:
                 raise self._refused(error) from error
-            # The request goes on using its memory.
-            results = [request.get_output_tensor(place).data.copy() for place in range(len(wanted))]
-            self._idle[wanted].append(request)
-        return results
+
+    def _answer(self, request: Any, given: Mapping[str, NDArray[Any]], count: int) -> list[NDArray[Any]]:
+        # Named, so that the memory that the request only points to lives until it has run.
+        arrays = {info.name: np.ascontiguousarray(given[info.name]) for info in self.get_inputs()}
+        for name, array in arrays.items():
+            request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
+        request.infer()
+        # The request goes on using its memory.
+        return [request.get_output_tensor(place).data.copy() for place in range(count)]
 
     @cached_property
     def _model(self) -> Any:

@@ -307,3 +307,12 @@ def test_no_more_requests_are_made_than_callers(small: Path, limit: int, monkeyp
         results = list(pool.map(lambda _: session.run(["z"], given)[0], range(60)))
     assert all((result == -1).all() for result in results)
     assert 1 <= len(session._idle["z",]) <= 2
+
+
+@pytest.mark.parametrize("callers", [1, 2])
+def test_a_call_that_is_refused_does_not_spoil_the_next(small: Path, callers: int) -> None:
+    session = OpenVinoSession(small, callers=callers)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="refuses"):
+            session.run(["y"], {"x": np.ones((1, 4), np.float32)})
+        assert session.run(["y"], {"x": np.ones((1, 3), np.float32)})[0].tolist() == [[1, 1, 1]]
