@@ -36,7 +36,8 @@ class CompiledModel:
         self._folder: Path | None = None
         with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: a user without a home
             self._folder = (root or cache_folder() / "compiled") / key
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder):  # the mode is that of the last one alone
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not all(map(_is_private, (self._folder, self._folder.parent))):
                 self._folder = None
 
@@ -46,9 +47,10 @@ class CompiledModel:
             return None
         try:
             data = (self._folder / name).read_bytes()
-            os.utime(self._folder)
         except OSError:
             return None
+        with contextlib.suppress(OSError):
+            os.utime(self._folder)
         digest, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         return content if hashlib.sha256(content).digest() == digest else None
 

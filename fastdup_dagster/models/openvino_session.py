@@ -245,7 +245,7 @@ class OpenVinoSession:
                 first = self._compiled[wanted] = self._compiled_before(wanted) or self._compile(wanted)
                 return first
             # Requests of one would wait for each other where calls run in the threads that make them.
-            return self._imported(self._blobs[wanted]) if self._own_copies else first
+            return self._imported(self._blobs[wanted]) if wanted in self._blobs else first
 
     def _compiled_before(self, wanted: tuple[str, ...]) -> Any | None:
         blob = self._kept.read(_blob_name(wanted)) if self._kept else None
