@@ -11,6 +11,7 @@ NCC: Lewis, Fast Normalized Cross-Correlation (1995). What it is worth: docs/ben
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -26,7 +27,7 @@ WEIGHT_OF_EDITS = np.float32(0.85)
 # Crops that are looked for: share of the side that is left, and how many positions along it.
 _CROPS = ((0.9, 3), (0.8, 5), (0.7, 5))
 _INNER = THUMBNAIL_SIDE - 2
-_BLOCK = 128
+_BLOCK = 256
 # Under this standard deviation, or this mean difference of neighbours (of 255), correlation means nothing.
 _FLAT = 1.0
 
@@ -47,7 +48,8 @@ def thumbnail_match(first: Thumbnails, second: Thumbnails) -> Floats:
     best = np.empty(len(first), dtype=np.float32)
     for start in range(0, len(first), _BLOCK):
         a, b = (_images(side[start : start + _BLOCK]) for side in (first, second))
-        found = np.maximum(_slid(a, b), _slid(b, a))
+        windows = _Windows(a), _Windows(b)
+        found = np.maximum(_slid(*windows), _slid(*reversed(windows)))
         # An edit cannot score higher than its weight: the clear copies need no further look.
         open_ = found < WEIGHT_OF_EDITS
         if open_.any():
@@ -58,7 +60,10 @@ def thumbnail_match(first: Thumbnails, second: Thumbnails) -> Floats:
 
 def _edited(a: Floats, b: Floats) -> Floats:
     """Best match with one of the two mirrored, or a window of one taken for the whole of the other."""
-    mirrored = np.maximum(_slid(a, b[:, :, ::-1]), _slid(b, a[:, :, ::-1]))
+    mirrored = np.maximum(
+        _slid(_Windows(a), _Windows(b[:, :, ::-1])),
+        _slid(_Windows(b), _Windows(a[:, :, ::-1])),
+    )
     return np.maximum(mirrored, np.maximum(_cropped(a, b), _cropped(b, a)))
 
 
@@ -66,11 +71,9 @@ def _images(flat: Thumbnails) -> Floats:
     return flat.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3).astype(np.float32)
 
 
-def _slid(fixed: Floats, moving: Floats) -> Floats:
-    """Best match of the centre of `fixed` with the nine windows of `moving` that are as large."""
-    centre = _Windows(fixed).at(1, 1)
-    windows = _Windows(moving)
-    return np.maximum.reduce([centre.match(windows.at(y, x)) for y in range(3) for x in range(3)])
+def _slid(fixed: _Windows, moving: _Windows) -> Floats:
+    """Best match of the centre of `fixed` with the nine windows of `moving`."""
+    return fixed.only(1, 1).match(moving).max(axis=(1, 2))
 
 
 def _cropped(crop: Floats, whole: Floats) -> Floats:
@@ -78,7 +81,7 @@ def _cropped(crop: Floats, whole: Floats) -> Floats:
     every = _resampling(0.0, float(THUMBNAIL_SIDE))
     down, across = _best_windows(every @ crop.mean(axis=3) @ every.T, whole.mean(axis=3))
     window, target = _resampled(whole, down, across), _resampled(crop, every, every)
-    return _Windows(target).at(0, 0).match(_Windows(window).at(0, 0))
+    return _Windows(target).only(0, 0).match(_Windows(window))[:, 0, 0]
 
 
 def _resampled(images: Floats, down: Floats, across: Floats) -> Floats:
@@ -133,65 +136,75 @@ def _resampling(start: float, length: float) -> Floats:
 
 
 class _Windows:
-    """Windows of 14 x 14 x 3 out of images, with what their match takes.
+    """All windows of 14 x 14 of images, with what their match takes.
+
+    Of an image of r x c pixels there are (r - 13) x (c - 13). Each is one run of memory, from its first value to its
+    last: what lies between its rows is nobody's, and a mask leaves it out.
 
     Args:
-        images: m x height x width x 3, float32.
+        images: m x r x c x 3, float32.
     """
 
     def __init__(self, images: Floats) -> None:
-        self._mean = images.mean(axis=(1, 2, 3))
-        # Rows of pixels side by side, around 0: no precision is lost where squares are summed.
-        m, height, width, channels = images.shape
-        self._colours = (images - self._mean[:, None, None, None]).reshape(m, height, width * channels)
-        self._across = self._colours[:, :, 3:] - self._colours[:, :, :-3]
-        self._down = self._colours[:, 1:] - self._colours[:, :-1]
-
-    def at(self, top: int, left: int) -> _Window:
-        """The windows whose first pixel is at row `top` and column `left`."""
-        rows, start = slice(top, top + _INNER), 3 * left
-        colours = self._colours[:, rows, start : start + 3 * _INNER]
-        across = self._across[:, rows, start : start + 3 * (_INNER - 1)]
-        down = self._down[:, top : top + _INNER - 1, start : start + 3 * _INNER]
-        return _Window(colours, (across, down), self._mean)
-
-
-class _Window:
-    """One window of each of m images.
-
-    Args:
-        colours: m x 14 x 42, around the image's mean.
-        edges: differences of neighbours, m x 14 x 39 across and m x 13 x 42 down.
-        level: m, the image's mean.
-    """
-
-    def __init__(self, colours: Floats, edges: tuple[Floats, Floats], level: Floats) -> None:
-        self._colours, self._edges = colours, edges
-        self._count = np.float32(colours[0].size)
-        self._mean = colours.mean(axis=(1, 2))
-        self._level = level + self._mean
-        self._spread = np.sqrt(np.maximum(_dot(colours, colours) - self._count * self._mean**2, 0))
-        across, down = edges
-        self._contrast = np.sqrt(_dot(across, across) + _dot(down, down))
+        mean = images.mean(axis=(1, 2, 3))
+        # Around 0: no precision is lost where squares are summed.
+        colours = np.subtract(images, mean[:, None, None, None], order="C")
+        across, down = np.zeros_like(colours), np.zeros_like(colours)
+        np.subtract(colours[:, :, 1:], colours[:, :, :-1], out=across[:, :, :-1])
+        np.subtract(colours[:, 1:], colours[:, :-1], out=down[:, :-1])
+        self._masks = _masks(images.shape[2])
+        self._parts = [_runs(part) for part in (colours, across, down)]
+        self._count, *edges = (np.float32(mask.sum()) for mask in self._masks)
+        # m x windows down x windows across each
+        self._mean = np.vecdot(self._parts[0], self._masks[0]) / self._count
+        self._level = mean[:, None, None] + self._mean
+        squares = [
+            np.vecdot(_runs(part * part), mask) for part, mask in zip((colours, across, down), self._masks, strict=True)
+        ]
+        self._spread = np.sqrt(np.maximum(squares[0] - self._count * self._mean**2, 0))
+        self._contrast = np.sqrt(squares[1] + squares[2])
         self._flat = self._spread < _FLAT * np.sqrt(self._count)
-        self._smooth = self._contrast < _FLAT * np.sqrt(np.float32(across[0].size + down[0].size))
+        self._smooth = self._contrast < _FLAT * np.sqrt(sum(edges))
 
-    def match(self, other: _Window) -> Floats:
-        """Mean of the NCC of the colours and of the edges, m, -1 to 1.
+    def only(self, top: int, left: int) -> _Windows:
+        """The windows whose first pixel is at row `top` and column `left` alone, with 0 for what is not theirs."""
+        some = copy.copy(self)
+        at = np.s_[:, top : top + 1, left : left + 1]
+        some._parts = [part[at] * mask for part, mask in zip(self._parts, self._masks, strict=True)]
+        for name in ("_mean", "_level", "_spread", "_contrast", "_flat", "_smooth"):
+            setattr(some, name, getattr(self, name)[at])
+        return some
+
+    def match(self, other: _Windows) -> Floats:
+        """Mean of the NCC of the colours and of the edges, m x windows down x windows across of `other`, -1 to 1.
 
         Where neither has edges, colours decide; where neither has any structure, how near the two colours are.
+        This one must be of one window (`only`).
         """
-        common = _dot(self._colours, other._colours) - self._count * self._mean * other._mean
-        colours = _ratio(common, self._spread * other._spread)
-        (across, down), (other_across, other_down) = self._edges, other._edges
-        edges = _ratio(_dot(across, other_across) + _dot(down, other_down), self._contrast * other._contrast)
+        common, across, down = (np.vecdot(a, b) for a, b in zip(self._parts, other._parts, strict=True))
+        colours = _ratio(common - self._count * self._mean * other._mean, self._spread * other._spread)
+        edges = _ratio(across + down, self._contrast * other._contrast)
         both = np.where(self._smooth & other._smooth, colours, (colours + edges) / 2)
         nearness = 1 - np.abs(self._level - other._level) / 255
         return np.where(self._flat & other._flat, nearness, both).astype(np.float32)
 
 
-def _dot(first: Floats, second: Floats) -> Floats:
-    return np.einsum("mij,mij->m", first, second)
+def _runs(images: Floats) -> Floats:
+    """The windows of m x r x c x 3 as runs of memory: m x (r - 13) x (c - 13) x length, a view."""
+    _, height, width, channels = images.shape
+    length = ((_INNER - 1) * width + _INNER) * channels
+    image, row, pixel, value = images.strides
+    shape = (len(images), height - _INNER + 1, width - _INNER + 1, length)
+    return np.lib.stride_tricks.as_strided(images, shape, (image, row, pixel, value), writeable=False)
+
+
+@cache
+def _masks(width: int) -> tuple[Floats, Floats, Floats]:
+    """1 where a run of memory is of its window: its colours, and its differences across and down."""
+    inside = np.zeros((3, _INNER, width, 3), dtype=np.float32)
+    inside[0, :, :_INNER] = inside[1, :, : _INNER - 1] = inside[2, :-1, :_INNER] = 1
+    colours, across, down = inside.reshape(3, -1)[:, : ((_INNER - 1) * width + _INNER) * 3]
+    return colours, across, down
 
 
 def _ratio(common: Floats, sizes: Floats) -> Floats:
