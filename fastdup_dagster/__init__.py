@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,15 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("fastdup_dagster.constants")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"fastdup_dagster.{_PLACES[name]}"), name)
+    # Of what an import makes nothing is garbage: the collector would look through all of it a hundred times.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        module = importlib.import_module(f"fastdup_dagster.{_PLACES[name]}")
+    finally:
+        if collecting:
+            gc.enable()
+    found = getattr(module, name)
     globals()[name] = found
     return found
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from fastdup_dagster import constants as FD
 from fastdup_dagster.limits import Limits
@@ -297,6 +295,10 @@ def load_settings(path: Path) -> Settings:
     Raises:
         ValueError: naming the file, and the argument and value that was refused.
     """
+    # Not at the top: most runs read no YAML.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, YAMLError) as error:

@@ -16,8 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from fastdup_dagster.sources.base import Entry, NothingFoundError
 from fastdup_dagster.sources.folder import FolderSource, stat_entry
 from fastdup_dagster.sources.label_files import folder_of, lines_of, place_of, read_file, suffix
@@ -157,6 +155,8 @@ def _load(path: str | Path) -> dict[Any, Any]:
     if isinstance(path, Path) and not path.is_file():
         raise FileNotFoundError(f"{str(path)!r}: no such file")
     given = read_file(path)
+    from ruamel.yaml import YAML  # not at the top: most runs read no YAML
+
     try:
         data = YAML(typ="safe", pure=True).load(given)
     except Exception as error:  # the reader raises many kinds on broken input
