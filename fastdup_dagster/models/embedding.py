@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastdup_dagster.models.files import model_files, model_sha256
+from fastdup_dagster.models.files import file_sha256, model_files, model_sha256
 from fastdup_dagster.models.preprocessing import RAW, SCALINGS, Preprocessing
 from fastdup_dagster.models.registry import NamedModel, named
 from fastdup_dagster.models.session import Session, open_session
@@ -260,7 +260,7 @@ def bundled_file() -> tuple[Path, str]:
     folder = Path(str(files("fastdup_dagster.models.bundled")))
     record = json.loads((folder / "bundled_model.json").read_text(encoding="utf-8"))
     path = folder / "efficientnet_lite0_int8.onnx"
-    found = model_sha256(path)
+    found = file_sha256(path)
     if found != record["sha256"]:
         raise ValueError(f"bundled model {path}: sha256 {found} is not the recorded {record['sha256']}; reinstall")
     return path, found
