@@ -99,6 +99,11 @@ def with_known(frame: pl.DataFrame, ids: pl.Series, *columns: str) -> pl.DataFra
     return frame.with_columns(pl.all_horizontal(known).alias("known"))
 
 
+def with_apart(frame: pl.DataFrame, first: str, second: str) -> pl.DataFrame:
+    """The rows with a column `apart`: whether two columns differ; two nulls do not."""
+    return frame.with_columns(pl.col(first).ne_missing(pl.col(second)).alias("apart"))
+
+
 def of_valid_images(stats: pl.DataFrame) -> pl.DataFrame:
     """Rows of img_stats that have to be complete, with a column `has_thumbnail` in place of the thumbnail."""
     valid = stats.filter(pl.col("error_code").is_null())

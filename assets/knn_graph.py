@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations
-from fastdup_dagster.assets.array_checks import with_known
+from fastdup_dagster.assets.array_checks import with_apart, with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, made_of, rows
 from fastdup_dagster.assets.observed import settings_key
@@ -43,7 +43,7 @@ def knn_graph(
     frame = stage.knn_graph(embeddings, settings)
     valid = embeddings.filter(pl.col("embedding").is_not_null())["index"]
     images = len(valid)
-    told = with_known(frame, valid, "from", "to")
+    told = with_apart(with_known(frame, valid, "from", "to"), "from", "to")
     yield from gate(context, pages, gx.check(told, "knn_graph", key, expectations.knn_graph(images, settings)))
     yield dg.Output(
         frame,

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations, quality
-from fastdup_dagster.assets.array_checks import with_known
+from fastdup_dagster.assets.array_checks import with_apart, with_known
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, made_of, rows, worst_pairs
 from fastdup_dagster.assets.observed import settings_key
@@ -44,7 +44,7 @@ def similarity(
     origin = made_of(store.of(key), key, "knn_graph")
     settings = datasets.settings(key)
     frame = stage.similarity(knn_graph, settings, img_stats)
-    told = with_known(frame, knn_graph["from"], "from", "to")
+    told = with_apart(with_known(frame, knn_graph["from"], "from", "to"), "from", "to")
     outcomes = gx.check(told, "similarity", key, expectations.similarity(settings))
 
     def names() -> pl.DataFrame:

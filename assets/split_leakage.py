@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 
 from fastdup_dagster.assets import expectations, quality
+from fastdup_dagster.assets.array_checks import with_apart
 from fastdup_dagster.assets.dataset_report import ReportConfig, publish_dataset_report
 from fastdup_dagster.assets.gates import check_specs, gate
 from fastdup_dagster.assets.metadata import described, histogram, leak_rates, rows, worst_leaks
@@ -59,7 +60,8 @@ def split_leakage(
     frame = stage.split_leakage(vectors, stats, settings)
     rates = stage.leak_rates(frame, {split: table["embedding"].count() for split, table in vectors.items()})
     suite = expectations.split_leakage(list(manifests), settings)
-    outcomes = gx.check(with_known_ids(frame, vectors), "split_leakage", dataset, suite)
+    told = with_apart(with_known_ids(frame, vectors), "split_from", "split_to")
+    outcomes = gx.check(told, "split_leakage", dataset, suite)
     [share] = gx.check(rates, "split_leakage", dataset, quality.leak_rates(settings))
     leaks = flat(stage.worst_leaks(frame, rates, manifests, settings.limits.max_leak_share))
     passed = share.passed and not stage.hides_leaks(left_out, settings.limits.max_leak_share)

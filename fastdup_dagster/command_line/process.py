@@ -21,7 +21,7 @@ _ALLOCATIONS = 50_000
 def quiet() -> None:
     """No warnings of other people's code between our lines; SIGTERM ends a run in order, like Ctrl-C."""
     gc.set_threshold(_ALLOCATIONS)
-    # Nor is there a use in taking those objects apart when the process ends anyway. Whoever must tidy up does it before.
+    # Nor is there a use in taking those objects apart when the process ends. Whoever must tidy up does it before.
     atexit.register(gc.freeze)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
