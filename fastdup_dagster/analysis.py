@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -113,7 +112,12 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         ValueError: if nothing is found, or an argument does not fit the data.
     """
     check_embeddings(request)
-    model, found = _opened_and_listed(request, work_dir, say)
+    vectors = request.embeddings
+    model = load_model(request.settings) if vectors is None else None
+    width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
+    new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
+    find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
+    found = listed(request, work_dir.root, find_boxes)
     copied = Copied.of(found.manifest, request.settings, work_dir) if model is not None else Copied(found.manifest)
     found = replace(found, manifest=copied.manifest, notes=found.notes + _kept(request.settings, copied.downloaded))
     for note in found.notes:
@@ -138,29 +142,6 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     copied.remove()
     if small:
         _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
-
-
-def _opened_and_listed(request: Request, work_dir: WorkDir, say: Say) -> tuple[EmbeddingModel | None, Instances]:
-    """The model, None where vectors are given, and the instances: side by side, as neither needs the other.
-
-    A listing that may take long waits until the model is known to fit.
-    """
-    find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(_opened, request)
-        if find_boxes is not None or any(is_remote(place) for place in request.inputs):
-            opening.result()
-        found = listed(request, work_dir.root, find_boxes)
-        return opening.result(), found
-
-
-def _opened(request: Request) -> EmbeddingModel | None:
-    """The model, None where vectors are given. What cannot be indexed later is refused now."""
-    vectors, settings = request.embeddings, request.settings
-    model = load_model(settings) if vectors is None else None
-    width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
-    new_index(width, settings.nnf_mode, settings.distance)
-    return model
 
 
 def _kept(settings: RunSettings, downloaded: Collection[str]) -> list[str]:

@@ -11,8 +11,8 @@ NCC: Lewis, Fast Normalized Cross-Correlation (1995). What it is worth: docs/ben
 
 from __future__ import annotations
 
-import copy
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -30,6 +30,8 @@ _INNER = THUMBNAIL_SIDE - 2
 _BLOCK = 256
 # Under this standard deviation, or this mean difference of neighbours (of 255), correlation means nothing.
 _FLAT = 1.0
+# A standard deviation that the rounding of float32 alone cannot come to.
+_ROUNDING = np.float32(0.25)
 
 Thumbnails = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -48,7 +50,7 @@ def thumbnail_match(first: Thumbnails, second: Thumbnails) -> Floats:
     best = np.empty(len(first), dtype=np.float32)
     for start in range(0, len(first), _BLOCK):
         a, b = (_images(side[start : start + _BLOCK]) for side in (first, second))
-        windows = _Windows(a), _Windows(b)
+        windows = _Windows.of(a), _Windows.of(b)
         found = np.maximum(_slid(*windows), _slid(*reversed(windows)))
         # An edit cannot score higher than its weight: the clear copies need no further look.
         open_ = found < WEIGHT_OF_EDITS
@@ -61,8 +63,8 @@ def thumbnail_match(first: Thumbnails, second: Thumbnails) -> Floats:
 def _edited(a: Floats, b: Floats) -> Floats:
     """Best match with one of the two mirrored, or a window of one taken for the whole of the other."""
     mirrored = np.maximum(
-        _slid(_Windows(a), _Windows(b[:, :, ::-1])),
-        _slid(_Windows(b), _Windows(a[:, :, ::-1])),
+        _slid(_Windows.of(a), _Windows.of(b[:, :, ::-1])),
+        _slid(_Windows.of(b), _Windows.of(a[:, :, ::-1])),
     )
     return np.maximum(mirrored, np.maximum(_cropped(a, b), _cropped(b, a)))
 
@@ -81,7 +83,7 @@ def _cropped(crop: Floats, whole: Floats) -> Floats:
     every = _resampling(0.0, float(THUMBNAIL_SIDE))
     down, across = _best_windows(every @ crop.mean(axis=3) @ every.T, whole.mean(axis=3))
     window, target = _resampled(whole, down, across), _resampled(crop, every, every)
-    return _Windows(target).only(0, 0).match(_Windows(window))[:, 0, 0]
+    return _Windows.of(target).only(0, 0).match(_Windows.of(window))[:, 0, 0]
 
 
 def _resampled(images: Floats, down: Floats, across: Floats) -> Floats:
@@ -135,58 +137,71 @@ def _resampling(start: float, length: float) -> Floats:
     return matrix
 
 
+@dataclass(frozen=True)
 class _Windows:
-    """All windows of 14 x 14 of images, with what their match takes.
+    """All windows of 14 x 14 of m images, with what their match takes; every array is m x windows down x across.
 
     Of an image of r x c pixels there are (r - 13) x (c - 13). Each is one run of memory, from its first value to its
     last: what lies between its rows is nobody's, and a mask leaves it out.
 
-    Args:
-        images: m x r x c x 3, float32.
+    Attributes:
+        masks: 1 for what is of a window in a run of colours, of differences across, and of differences down.
+        parts: the runs of the three: colours around the image's mean, and differences of neighbours.
+        mean: of the colours.
+        level: the same, around 0.
+        spread: length of the colours around their mean.
+        contrast: length of the differences.
     """
 
-    def __init__(self, images: Floats) -> None:
+    masks: tuple[Floats, Floats, Floats]
+    parts: tuple[Floats, ...]
+    mean: Floats
+    level: Floats
+    spread: Floats
+    contrast: Floats
+
+    @classmethod
+    def of(cls, images: Floats) -> _Windows:
+        """The windows of images, m x r x c x 3."""
         mean = images.mean(axis=(1, 2, 3))
-        # Around 0: no precision is lost where squares are summed.
+        # Around 0, so that little precision is lost where squares are summed.
         colours = np.subtract(images, mean[:, None, None, None], order="C")
         across, down = np.zeros_like(colours), np.zeros_like(colours)
         np.subtract(colours[:, :, 1:], colours[:, :, :-1], out=across[:, :, :-1])
         np.subtract(colours[:, 1:], colours[:, :-1], out=down[:, :-1])
-        self._masks = _masks(images.shape[2])
-        self._parts = [_runs(part) for part in (colours, across, down)]
-        self._count, *edges = (np.float32(mask.sum()) for mask in self._masks)
-        # m x windows down x windows across each
-        self._mean = np.vecdot(self._parts[0], self._masks[0]) / self._count
-        self._level = mean[:, None, None] + self._mean
-        squares = [
-            np.vecdot(_runs(part * part), mask) for part, mask in zip((colours, across, down), self._masks, strict=True)
-        ]
-        self._spread = np.sqrt(np.maximum(squares[0] - self._count * self._mean**2, 0))
-        self._contrast = np.sqrt(squares[1] + squares[2])
-        self._flat = self._spread < _FLAT * np.sqrt(self._count)
-        self._smooth = self._contrast < _FLAT * np.sqrt(sum(edges))
+        values, masks = (colours, across, down), _masks(images.shape[2])
+        count = np.float32(masks[0].sum())
+        level = np.vecdot(_runs(colours), masks[0]) / count
+        squares = [np.vecdot(_runs(value * value), mask) for value, mask in zip(values, masks, strict=True)]
+        # What rounding leaves of the squares of one colour must not pass for structure.
+        least = count * _ROUNDING**2
+        spread = np.sqrt(np.maximum(squares[0] - count * level**2, least))
+        contrast = np.sqrt(squares[1] + squares[2])
+        parts = tuple(_runs(value) for value in values)
+        return cls(masks, parts, mean[:, None, None] + level, level, spread, contrast)
 
     def only(self, top: int, left: int) -> _Windows:
         """The windows whose first pixel is at row `top` and column `left` alone, with 0 for what is not theirs."""
-        some = copy.copy(self)
         at = np.s_[:, top : top + 1, left : left + 1]
-        some._parts = [part[at] * mask for part, mask in zip(self._parts, self._masks, strict=True)]
-        for name in ("_mean", "_level", "_spread", "_contrast", "_flat", "_smooth"):
-            setattr(some, name, getattr(self, name)[at])
-        return some
+        parts = tuple(part[at] * mask for part, mask in zip(self.parts, self.masks, strict=True))
+        return _Windows(self.masks, parts, self.mean[at], self.level[at], self.spread[at], self.contrast[at])
 
     def match(self, other: _Windows) -> Floats:
-        """Mean of the NCC of the colours and of the edges, m x windows down x windows across of `other`, -1 to 1.
+        """Mean of the NCC of the colours and of the edges, m x windows down x across of `other`, -1 to 1.
 
         Where neither has edges, colours decide; where neither has any structure, how near the two colours are.
         This one must be of one window (`only`).
         """
-        common, across, down = (np.vecdot(a, b) for a, b in zip(self._parts, other._parts, strict=True))
-        colours = _ratio(common - self._count * self._mean * other._mean, self._spread * other._spread)
-        edges = _ratio(across + down, self._contrast * other._contrast)
-        both = np.where(self._smooth & other._smooth, colours, (colours + edges) / 2)
-        nearness = 1 - np.abs(self._level - other._level) / 255
-        return np.where(self._flat & other._flat, nearness, both).astype(np.float32)
+        count, *edge_counts = (np.float32(mask.sum()) for mask in self.masks)
+        common, across, down = (np.vecdot(a, b) for a, b in zip(self.parts, other.parts, strict=True))
+        colours = _ratio(common - count * self.level * other.level, self.spread * other.spread)
+        edges = _ratio(across + down, self.contrast * other.contrast)
+        smooth, flat = _FLAT * np.sqrt(sum(edge_counts)), _FLAT * np.sqrt(count)
+        both_smooth = (self.contrast < smooth) & (other.contrast < smooth)
+        both_flat = (self.spread < flat) & (other.spread < flat)
+        both = np.where(both_smooth, colours, (colours + edges) / 2)
+        nearness = 1 - np.abs(self.mean - other.mean) / 255
+        return np.where(both_flat, nearness, both).astype(np.float32)
 
 
 def _runs(images: Floats) -> Floats:
