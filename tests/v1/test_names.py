@@ -96,3 +96,12 @@ def test_importing_the_package_loads_nothing_heavy_and_modules_do_not_hide_funct
         "assert callable(f.search) and callable(f.run) and callable(f.load) and f.__version__"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_first_use_of_a_name_leaves_the_garbage_collector_as_it_was(collecting: bool) -> None:
+    code = (
+        f"import gc; gc.enable() if {collecting} else gc.disable(); "
+        f"import fastdup_dagster as f; f.create; assert gc.isenabled() is {collecting}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
