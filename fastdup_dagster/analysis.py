@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -112,12 +113,13 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
         ValueError: if nothing is found, or an argument does not fit the data.
     """
     check_embeddings(request)
-    vectors = request.embeddings
-    model = load_model(request.settings) if vectors is None else None
-    width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
-    new_index(width, request.settings.nnf_mode, request.settings.distance)  # before hours of work, not after
-    find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
-    found = listed(request, work_dir.root, find_boxes)
+    with ThreadPoolExecutor(1) as pool:
+        opening = pool.submit(_opened, request)
+        if not _surely_fits(request.settings):
+            opening.result()  # before hours of work, not after
+        find_boxes = boxes_finder(request.settings, work_dir.store, KEY, say, request.settings.recompute)
+        found = listed(request, work_dir.root, find_boxes)
+        model = opening.result()
     copied = Copied.of(found.manifest, request.settings, work_dir) if model is not None else Copied(found.manifest)
     found = replace(found, manifest=copied.manifest, notes=found.notes + _kept(request.settings, copied.downloaded))
     for note in found.notes:
@@ -142,6 +144,21 @@ def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     copied.remove()
     if small:
         _warn(f"{small} images are under {MIN_SIDE} pixels on a side and were left out (IMAGE_TOO_SMALL)")
+
+
+def _opened(request: Request) -> EmbeddingModel | None:
+    """The model, None where vectors are given; refuses what could not be indexed."""
+    vectors, settings = request.embeddings, request.settings
+    model = load_model(settings) if vectors is None else None
+    width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
+    new_index(width, settings.nnf_mode, settings.distance)
+    return model
+
+
+def _surely_fits(settings: RunSettings) -> bool:
+    """Whether model and index are those that nobody chose: the input may be listed while they are opened."""
+    names = ("model_path", "d", "providers", "nnf_mode", "distance")
+    return all(getattr(settings, name) == RunSettings.model_fields[name].default for name in names)
 
 
 def _kept(settings: RunSettings, downloaded: Collection[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 
 import fastdup_dagster as fastdup
-from fastdup_dagster import Fastdup
+from fastdup_dagster import Fastdup, analysis
 
 QUIET = {"print_summary": False, "num_threads": 2}
 BOX = "row_y=5,col_x=10,height=40,width=60"
@@ -254,6 +255,29 @@ def test_a_run_that_fails_leaves_the_results_before_it(fd: Fastdup) -> None:
         fd.run(threshold=0.3, nnf_mode="IVF4096,Flat", high_accuracy=True, **QUIET)
     assert fastdup.create(fd.work_dir).similarity().equals(before)
     assert fd.embeddings()[1].shape[1] == 576
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"model_path": "nowhere.onnx"}, FileNotFoundError, "nowhere.onnx"),
+        ({"d": 960, "nnf_mode": "nonsense"}, ValueError, "nonsense"),
+        ({"distance": "canberra", "nnf_mode": "IVF4,PQ7"}, ValueError, "IVF4,PQ7"),
+    ],
+)
+def test_a_model_or_index_that_does_not_fit_is_refused_before_the_input_is_listed(
+    fd: Fastdup, arguments: dict[str, Any], error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis, "listed", lambda *_: pytest.fail("listed, which may take hours"))
+    with pytest.raises(error, match=said):
+        fd.run(**arguments, **QUIET)
+
+
+def test_a_missing_input_is_said_whatever_opens_beside_the_listing(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        fastdup.create(tmp_path / "work", tmp_path / "nowhere").run(**QUIET)
+    assert not set(threading.enumerate()) - before
 
 
 def test_other_annotations_and_settings_extract_nothing_unless_asked(
