@@ -1,11 +1,13 @@
-"""Export the bundled image-embedding model: EfficientNet-Lite0 as a quantised ONNX graph.
+"""Export the bundled models: EfficientNet-Lite0 as two quantised ONNX graphs, one for embeddings, one for tags.
 
-The graph takes decoded bytes and returns embeddings, so a caller converts nothing:
+The graphs take decoded bytes, so a caller converts nothing:
 
     pixels        uint8   [N, 160, 160, 3]   RGB, area-resized
     embedding_576 float32 [N, 576]           of length 1
     embedding_960 float32 [N, 960]           of length 1
-    logits        float32 [N, 1000]          ImageNet-1k classes
+    logits        float32 [N, 1000]          ImageNet-1k classes, of the second graph
+
+Embeddings go without some blocks that only the classes need.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from lite0_graphs import (
     PIXEL_SCALE,
     PROJECTIONS,
     SIDE,
+    TAGS_NAME,
     float_model,
     quantised_model,
 )
@@ -99,13 +102,19 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
-    """What a reader of the model file must know: where it comes from, what it takes and gives, how it was quantised."""
+def sidecar(embeddings: bytes, tags: bytes, images: list[Path]) -> dict[str, Any]:
+    """What a reader of the model files must know: where they come from, what they take and give, how made."""
+    unit = {"dtype": "float32", "normalised": True}
     return {
-        "name": NAME,
-        "file": f"{NAME}.onnx",
-        "sha256": sha256(content),
-        "bytes": len(content),
+        "embeddings": {
+            **_file(NAME, embeddings),
+            "residual_blocks_left_out": list(LEFT_OUT),
+            "outputs": {f"embedding_{width}": {**unit, "shape": ["N", width]} for width in PROJECTIONS},
+        },
+        "tags": {
+            **_file(TAGS_NAME, tags),
+            "outputs": {"logits": {"dtype": "float32", "shape": ["N", CLASSES], "classes": "imagenet_labels.txt"}},
+        },
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "licence": "Apache-2.0",
@@ -120,18 +129,12 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
             "package": "efficientnet-lite-pytorch",
             "version": metadata.version("efficientnet-lite-pytorch"),
             "homepage": "https://github.com/ml-illustrated/EfficientNet-Lite-PyTorch",
-            "residual_blocks_left_out": list(LEFT_OUT),
         },
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "input": {"name": "pixels", "dtype": "uint8", "shape": ["N", SIDE, SIDE, 3], "layout": "NHWC", "colour": "RGB"},
         "preprocessing": {
             "resize": f"area, to {SIDE}x{SIDE}; aspect ratio not kept",
             "normalisation": f"(x - {PIXEL_MEAN}) / {PIXEL_SCALE:g}, inside the graph",
-        },
-        "outputs": {
-            "embedding_576": {"dtype": "float32", "shape": ["N", 576], "normalised": True},
-            "embedding_960": {"dtype": "float32", "shape": ["N", 960], "normalised": True},
-            "logits": {"dtype": "float32", "shape": ["N", CLASSES], "classes": "imagenet_labels.txt"},
         },
         "projection": "of rooted features of the calibration images and random edits of them: covariance within the "
         "copies of a window partly whitened, then principal components; float16",
@@ -151,6 +154,10 @@ def sidecar(content: bytes, images: list[Path]) -> dict[str, Any]:
         },
         "calibration": {path.name: sha256(path.read_bytes()) for path in images},
     }
+
+
+def _file(name: str, content: bytes) -> dict[str, Any]:
+    return {"file": f"{name}.onnx", "sha256": sha256(content), "bytes": len(content)}
 
 
 def imagenet_labels() -> list[str]:
@@ -191,22 +198,26 @@ def main() -> None:
     """Export, and print what was written."""
     arguments = parse_arguments()
     images = calibration_images(arguments.calibration)
-    network = load_network()
+    network, whole = load_network(LEFT_OUT), load_network()
     widest = max(PROJECTIONS)
     # What is observed lies before the projection, so any will do to observe it.
     observed = float_model(network, np.eye(network.classifier.shape[1], widest, dtype=np.float32))
     ranges = observe_ranges(observed, network, images)
     basis = projection(np.sqrt(pooled_features(observed, images)), widest)
-    content = quantised_model(network, ranges, basis).SerializeToString(deterministic=True)
+    embeddings = quantised_model(network, ranges, basis).SerializeToString(deterministic=True)
+    ranges = observe_ranges(float_model(whole, None), whole, images)
+    tags = quantised_model(whole, ranges, None).SerializeToString(deterministic=True)
 
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / f"{NAME}.onnx").write_bytes(content)
-    record = json.dumps(sidecar(content, images), indent=2) + "\n"
+    (arguments.output / f"{NAME}.onnx").write_bytes(embeddings)
+    (arguments.output / f"{TAGS_NAME}.onnx").write_bytes(tags)
+    record = json.dumps(sidecar(embeddings, tags, images), indent=2) + "\n"
     (arguments.output / "bundled_model.json").write_text(record, encoding="utf-8")
     (arguments.output / "imagenet_labels.txt").write_text("\n".join(imagenet_labels()) + "\n", encoding="utf-8")
     if arguments.float32:
         arguments.float32.write_bytes(float_model(network, basis).SerializeToString(deterministic=True))
-    print(f"{NAME}.onnx: {len(content) / 1e6:.1f} MB, sha256 {sha256(content)}, calibrated on {len(images)} images")
+    for name, content in ((NAME, embeddings), (TAGS_NAME, tags)):
+        print(f"{name}.onnx: {len(content) / 1e6:.1f} MB, sha256 {sha256(content)}, calibrated on {len(images)} images")
 
 
 if __name__ == "__main__":

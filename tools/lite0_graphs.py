@@ -17,7 +17,7 @@ import onnx
 from lite0_network import Array, Convolution, Network
 from onnx import TensorProto, helper, numpy_helper
 
-NAME = "efficientnet_lite0_int8"
+NAME, TAGS_NAME = "efficientnet_lite0_int8", "efficientnet_lite0_tags_int8"
 SIDE = 160
 CLASSES = 1000
 PROJECTIONS = (576, 960)
@@ -70,12 +70,11 @@ class GraphWriter:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{output}:{operator}", **attributes))
         return output
 
-    def model(self) -> onnx.ModelProto:
-        """The checked model with the public inputs and outputs."""
-        shapes = {f"embedding_{width}": width for width in PROJECTIONS} | {"logits": CLASSES}
+    def model(self, name: str, shapes: Mapping[str, int]) -> onnx.ModelProto:
+        """The checked model with the public input and these outputs, by name and width."""
         graph = helper.make_graph(
             self.nodes,
-            NAME,
+            name,
             [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", width]) for name, width in shapes.items()],
             self.constants,
@@ -87,12 +86,12 @@ class GraphWriter:
         return model
 
 
-def float_model(network: Network, projection: Array) -> onnx.ModelProto:
+def float_model(network: Network, projection: Array | None) -> onnx.ModelProto:
     """The network in float32: what calibration observes and what the quantised graph is measured against.
 
     Args:
         network: the weights.
-        projection: float32 [features, at least the widest of `PROJECTIONS`].
+        projection: float32 [features, at least the widest of `PROJECTIONS`], for embeddings; None for logits.
     """
     writer = GraphWriter()
     writer.node("Transpose", ["pixels"], "planes", perm=[0, 3, 1, 2])
@@ -110,20 +109,23 @@ def float_model(network: Network, projection: Array) -> onnx.ModelProto:
         if layer.residual:
             writer.node("Add", [layer.name, layer.residual], layer.output)
     writer.node("ReduceMean", [network.layers[-1].output], "features", axes=[2, 3], keepdims=0)
-    _write_projections(writer, projection)
+    if projection is not None:
+        return _with_projections(writer, projection)
     weight = writer.constant("classifier_weight", np.ascontiguousarray(network.classifier.T))
     writer.node("MatMul", ["features", weight], "logits_unbiased")
     writer.node("Add", ["logits_unbiased", writer.constant("classifier_bias", network.classifier_bias)], "logits")
-    return writer.model()
+    return writer.model(TAGS_NAME, {"logits": CLASSES})
 
 
-def quantised_model(network: Network, ranges: Mapping[str, tuple[float, float]], projection: Array) -> onnx.ModelProto:
+def quantised_model(
+    network: Network, ranges: Mapping[str, tuple[float, float]], projection: Array | None
+) -> onnx.ModelProto:
     """The network in int8, as QuantizeLinear / DequantizeLinear pairs that ONNX Runtime fuses into integer kernels.
 
     Args:
         network: the float weights.
         ranges: (low, high) of every tensor between two layers, and of `features`.
-        projection: float32 [features, at least the widest of `PROJECTIONS`].
+        projection: float32 [features, at least the widest of `PROJECTIONS`], for embeddings; None for logits.
     """
     writer = GraphWriter()
     quantisers = {name: Quantiser.covering(*limits) for name, limits in ranges.items()}
@@ -138,9 +140,9 @@ def quantised_model(network: Network, ranges: Mapping[str, tuple[float, float]],
             _write_requantise(writer, layer.output, quantisers[layer.output])
     # The mean of 49 quantised values is finer than 8 bits, so the pool and the projection stay in float32.
     writer.node("ReduceMean", [f"{network.layers[-1].output}_real"], "features", axes=[2, 3], keepdims=0)
-    _write_projections(writer, projection)
-    _write_classifier(writer, network, quantisers["features"])
-    return writer.model()
+    if projection is not None:
+        return _with_projections(writer, projection)
+    return _with_classifier(writer, network, quantisers["features"])
 
 
 def _conv_attributes(layer: Convolution) -> dict[str, Any]:
@@ -274,8 +276,8 @@ def _safe_peaks(weight: Array) -> Array:
     return peaks
 
 
-def _write_projections(writer: GraphWriter, projection: Array) -> None:
-    """Both embeddings, of length 1, from one product.
+def _with_projections(writer: GraphWriter, projection: Array) -> onnx.ModelProto:
+    """The model of both embeddings, of length 1, from one product.
 
     The product takes the square roots of the features, so that a few strong ones do not decide alone (Hellinger's
     kernel; Arandjelovic and Zisserman, Three things everyone should know to improve object retrieval, CVPR 2012).
@@ -302,12 +304,14 @@ def _write_projections(writer: GraphWriter, projection: Array) -> None:
         unit = writer.node("LpNormalization", [part], f"unit_{width}", axis=1, p=2)
         scaled = writer.node("Mul", [unit, own], f"scaled_{width}")
         writer.node("Pad", [scaled, one_more, common], f"embedding_{width}")
+    return writer.model(NAME, {f"embedding_{width}": width for width in PROJECTIONS})
 
 
-def _write_classifier(writer: GraphWriter, network: Network, features: Quantiser) -> None:
-    """Logits from int8 features and weights, summed in int32 and returned in float32."""
+def _with_classifier(writer: GraphWriter, network: Network, features: Quantiser) -> onnx.ModelProto:
+    """The model of the logits, from int8 features and weights, summed in int32 and returned in float32."""
     _write_requantise(writer, "features", features)
     arrays = (network.classifier, network.classifier_bias)
     weights = _write_weights(writer, "classifier", *arrays, features)
     # Gemm and not MatMul + Add: ONNX Runtime would make a float Gemm of the two before it looks for integer ones.
     writer.node("Gemm", ["features_real", *weights], "logits", transB=1)
+    return writer.model(TAGS_NAME, {"logits": CLASSES})

@@ -27,7 +27,7 @@ SIDE = 160
 FEATURES = "features"
 EMBEDDINGS = (FEATURES, "embedding_576", "embedding_960")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-EVERY_OUTPUT = ("embedding_576", "embedding_960", "logits")
+EVERY_OUTPUT = ("embedding_576", "embedding_960")
 TIMED_SECONDS = 3.0
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -241,25 +241,15 @@ def _bundled(settings: Settings) -> EmbeddingModel:
     return EmbeddingModel(session, f"{BUNDLED_MODEL}_{width}", found, f"embedding_{width}")
 
 
-def open_bundled(providers: Sequence[str], threads: int = 1) -> tuple[Session, str]:
-    """The bundled model and its sha256; see `open_session` for the arguments.
-
-    Raises:
-        ValueError: if its file was changed.
-    """
-    path, found = bundled_file()
-    return open_session(path, providers, threads), found
-
-
-def bundled_file() -> tuple[Path, str]:
-    """The bundled model's file and its sha256.
+def bundled_file(use: Literal["embeddings", "tags"] = "embeddings") -> tuple[Path, str]:
+    """A bundled model's file and its sha256.
 
     Raises:
         ValueError: if it is not the recorded one.
     """
     folder = Path(str(files("fastdup_dagster.models.bundled")))
-    record = json.loads((folder / "bundled_model.json").read_text(encoding="utf-8"))
-    path = folder / "efficientnet_lite0_int8.onnx"
+    record = json.loads((folder / "bundled_model.json").read_text(encoding="utf-8"))[use]
+    path = folder / record["file"]
     found = file_sha256(path)
     if found != record["sha256"]:
         raise ValueError(f"bundled model {path}: sha256 {found} is not the recorded {record['sha256']}; reinstall")

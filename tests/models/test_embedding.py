@@ -16,6 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fastdup_dagster.models import EmbeddingModel, load_model, open_session
+from fastdup_dagster.models.captioning.tags import TagsCaptioner
 from fastdup_dagster.settings import Settings, settings_from
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
@@ -120,16 +121,25 @@ def test_the_square_of_an_image_is_what_the_model_takes(model: EmbeddingModel) -
         assert model.embed(square[None]).shape == (1, 576)
 
 
-def test_a_bundled_file_that_was_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("efficientnet_lite0_int8", lambda: load_model(Settings())),
+        ("efficientnet_lite0_tags_int8", lambda: TagsCaptioner(None, {}, ("cpu",), threads=1)),
+    ],
+)
+def test_a_bundled_file_that_was_changed_is_refused(
+    name: str, use: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "bundled"
     shutil.copytree(str(files("fastdup_dagster.models.bundled")), folder)
-    onnx_file = folder / "efficientnet_lite0_int8.onnx"
+    onnx_file = folder / f"{name}.onnx"
     data = bytearray(onnx_file.read_bytes())
     data[len(data) // 2] ^= 1
     onnx_file.write_bytes(data)
     monkeypatch.setattr("fastdup_dagster.models.embedding.files", lambda _: folder)
-    with pytest.raises(ValueError, match=r"efficientnet_lite0_int8\.onnx: sha256 [0-9a-f]{64} is not the recorded"):
-        load_model(Settings())
+    with pytest.raises(ValueError, match=rf"{name}\.onnx: sha256 [0-9a-f]{{64}} is not the recorded"):
+        use()
 
 
 @pytest.mark.parametrize("number", ["float32", "float16"])

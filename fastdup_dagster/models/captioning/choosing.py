@@ -80,7 +80,7 @@ def captioner_id(name: str, prompt: str | None = None, options: Mapping[str, Any
         FileNotFoundError: for a model that is not there.
     """
     folder = model_folder(name)
-    model = f"{TAGS}@{bundled_file()[1]}" if folder is None else f"{folder.name}@{folder.sha256}"
+    model = f"{TAGS}@{bundled_file('tags')[1]}" if folder is None else f"{folder.name}@{folder.sha256}"
     return described(model, prompt, options or {})
 
 

@@ -13,7 +13,8 @@ from fastdup_dagster.checks import whole
 from fastdup_dagster.images import Decoded, working_image
 from fastdup_dagster.images.working import WORKING_SIDE, model_square
 from fastdup_dagster.models.captioning.folder import described
-from fastdup_dagster.models.embedding import open_bundled
+from fastdup_dagster.models.embedding import bundled_file
+from fastdup_dagster.models.session import open_session
 
 _SHOWN = 5
 
@@ -40,7 +41,8 @@ class TagsCaptioner:
             raise ValueError(f"vqa_prompt={prompt!r}: tags take none; model_name='vqa' answers questions")
         if unknown := set(options) - {"top_k"}:
             raise TypeError(f"kwargs: unknown option {sorted(unknown)[0]!r} of tags; known: top_k")
-        self._session, sha256 = open_bundled(providers, threads)
+        path, sha256 = bundled_file("tags")
+        self._session = open_session(path, providers, threads)
         taken = self._session.get_inputs()[0]
         self._input, self._side = taken.name, int(taken.shape[1])
         self.labels = class_names()
