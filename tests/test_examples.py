@@ -135,7 +135,7 @@ def test_a_split_is_materialised_and_its_table_read(images: Path, tmp_path: Path
 
 def test_images_are_captioned_once_and_found_by_a_word(images: Path, tmp_path: Path) -> None:
     said = run("caption_images.py", images / "train", cwd=tmp_path)
-    assert re.search(r"coffee\.jpg  Most likely coffee mug \(\d+ %\)", said)
+    assert re.search(r"coffee\.jpg  Most likely espresso \(\d+ %\)", said)
     assert "8 of 8 images, captioned by tags" in said
     again = run("caption_images.py", images / "train", "--find", "ESPRESSO", cwd=tmp_path).splitlines()
     assert {"coffee.jpg", "coffee_copy.jpg"} <= {Path(line.split("  ")[0]).name for line in again[:-1]}
