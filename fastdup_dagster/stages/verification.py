@@ -27,7 +27,7 @@ WEIGHT_OF_EDITS = np.float32(0.85)
 # Crops that are looked for: share of the side that is left, and how many positions along it.
 _CROPS = ((0.9, 3), (0.8, 5), (0.7, 5))
 _INNER = THUMBNAIL_SIDE - 2
-_BLOCK = 256
+_BLOCK = 128
 # Under this standard deviation, or this mean difference of neighbours (of 255), correlation means nothing.
 _FLAT = 1.0
 # A standard deviation that the rounding of float32 alone cannot come to.
