@@ -7,9 +7,9 @@ color); textures, whose tiles resemble each other (brick, grass, gravel); pictur
 empty by nature (clock_motion, cell), too small (microaneurysms) or no photos (horse). Of the star field and the
 retina there is one image each, the whole photo, because their parts resemble each other.
 
-The tiles of a photo do not overlap. They were chosen by a bundled model, out of many random ways to cut, so that no
-two are alike and none is blurred. `edits` names the changes after which a tile is still clearly the same picture. That
-this holds of the model of today too is what `tests/test_demo_found.py` looks at.
+The tiles of a photo do not overlap. They were chosen by a bundled model of before, out of many random ways to cut, so
+that no two are alike and none is blurred. `edits` names the changes after which a tile is still clearly the same
+picture. To the model of today two tiles of the rocket are alike, and `tests/test_demo_found.py` sees that no others are.
 """
 
 from __future__ import annotations
