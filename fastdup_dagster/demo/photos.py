@@ -9,7 +9,8 @@ retina there is one image each, the whole photo, because their parts resemble ea
 
 The tiles of a photo do not overlap. They were chosen by a bundled model of before, out of many random ways to cut, so
 that no two are alike and none is blurred. `edits` names the changes after which a tile is still clearly the same
-picture. To the model of today two tiles of the rocket are alike, and `tests/test_demo_found.py` sees that no others are.
+picture. To the model of today two tiles of the rocket are alike; that no others are is what `tests/test_demo_found.py`
+looks at.
 """
 
 from __future__ import annotations
