@@ -22,7 +22,7 @@ import pytest
 from ports import reserved_port
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from xdist.scheduler import LoadScopeScheduling
+from workers import TOGETHER_AND_FIRST, Scheduling, file_of, steady_environment
 
 from fastdup_dagster.assets.partitions import add_partitions
 from fastdup_dagster.datasets import DatasetEntry, register
@@ -40,45 +40,19 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, d
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile("suite")
 
-# Modules whose tests follow one another on one worker, because they share what takes long to make, and modules of one
-# long test. They begin first, the longest before the others: so all workers end at about the same time.
-_TOGETHER_AND_FIRST = (
-    "tests/test_ui.py",
-    "tests/test_cli.py",
-    "tests/assets/test_automation.py",
-    "tests/test_uploads_with_daemon.py",
-    "tests/command_line/test_refresh.py",
-    "tests/test_run_killed.py",
-    "tests/test_docs.py",
-    "tests/sharding/test_ray_backend.py",
-    "tests/test_examples.py",
-    "tests/stages/test_features_killed.py",
-    "tests/test_remote.py",
-)
-
-
-def _file(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
+steady_environment()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {file: number for number, file in enumerate(_TOGETHER_AND_FIRST)}
-    items.sort(key=lambda item: place.get(_file(item.nodeid), len(place)))
-
-
-class _Scheduling(LoadScopeScheduling):
-    """Tests one by one, but for those that belong together. (Marks of `xdist_group` are lost under pytest 9.2.)"""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = _file(nodeid)
-        return file if file in _TOGETHER_AND_FIRST else nodeid
+    place = {file: number for number, file in enumerate(TOGETHER_AND_FIRST)}
+    items.sort(key=lambda item: place.get(file_of(item.nodeid), len(place)))
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """With `-n`, whatever `--dist` says."""
     config.option.loadscopereorder = False  # not the modules of the most tests first
-    return _Scheduling(config, log)
+    return Scheduling(config, log)
 
 
 # What the machine decides, not what is installed on it.
