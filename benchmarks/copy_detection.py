@@ -17,8 +17,12 @@ from edits import EDITS, SEED, edited, read_rgb, write_rgb
 from scores import CopyDetection, copy_detection
 from v1_tools import Tool, add_fastdup_argument, fastdup, fastdup_version, ours
 
+from fastdup_dagster.settings import Settings
+
 WANTED_MICRO_AP = 0.98
 WANTED_RECALL = 0.99
+# What `threshold` and `cc_threshold` are by default.
+COSINES = (Settings().threshold, Settings().cc_threshold)
 
 
 def write_edits(photos: Sequence[Path], folder: Path) -> tuple[list[Path], list[list[Path]]]:
@@ -46,7 +50,7 @@ def judge(tool: Tool, folder: Path, originals: list[Path], queries: list[list[Pa
         vectors, _ = tool.vectors(folder, files, Path(name), threads)
     first = len(originals)
     queried = vectors[first:].reshape(len(queries), first, -1)
-    return copy_detection(vectors[:first], queried, list(EDITS))
+    return copy_detection(vectors[:first], queried, list(EDITS), COSINES)
 
 
 def main() -> None:
@@ -82,6 +86,21 @@ def main() -> None:
     )
     say_table(
         ["recall@1 of", *results], [[edit, *(f"{r.by_edit[edit]:.4f}" for r in results.values())] for edit in EDITS]
+    )
+    say_table(
+        [
+            "",
+            *(f"{words} at {least} or over" for least in COSINES for words in ("edits", "different photos")),
+            "different photos on average",
+        ],
+        [
+            [
+                name,
+                *(text for share, pairs in r.over.values() for text in (f"{share:.3f}", f"{pairs:,}")),
+                f"{r.strangers:.3f}",
+            ]
+            for name, r in results.items()
+        ],
     )
     print()
     own = results[tools[0].name]

@@ -53,30 +53,43 @@ class CopyDetection:
         micro_ap: average precision of all (query, original) pairs ranked together (uAP).
         recall_at_p95: largest recall at which precision is still 95 %.
         by_edit: recall at 1 of each edit.
+        over: by cosine, the share of edits that have it, or more, with their original, and how many pairs of different
+            originals have.
+        strangers: mean cosine of different originals.
     """
 
     recall_at_1: float
     micro_ap: float
     recall_at_p95: float
     by_edit: dict[str, float]
+    over: dict[float, tuple[float, int]]
+    strangers: float
 
 
-def copy_detection(originals: Array, queries: Array, names: Sequence[str]) -> CopyDetection:
+def copy_detection(
+    originals: Array, queries: Array, names: Sequence[str], cosines: Sequence[float] = ()
+) -> CopyDetection:
     """Judge embeddings by cosine.
 
     Args:
         originals: float [photos, d], the database.
         queries: float [edits, photos, d]; query [e, p] is edit e of photo p.
         names: of the edits.
+        cosines: the keys of `over`.
     """
     edits, photos = queries.shape[:2]
-    similarity = unit(queries.reshape(edits * photos, -1)) @ unit(originals).T
+    database = unit(originals)
+    similarity = unit(queries.reshape(edits * photos, -1)) @ database.T
     truth = np.tile(np.arange(photos), edits)
     found = (similarity.argmax(axis=1) == truth).reshape(edits, photos).mean(axis=1)
+    copies = similarity[np.arange(len(truth)), truth]
+    strangers = (database @ database.T)[np.triu_indices(photos, 1)]
     ranking = similarity.ravel(), (truth[:, None] == np.arange(photos)[None, :]).ravel(), len(truth)
     return CopyDetection(
         recall_at_1=float(found.mean()),
         micro_ap=average_precision(*ranking),
         recall_at_p95=recall_at_precision(*ranking, precision=0.95),
         by_edit=dict(zip(names, found.tolist(), strict=True)),
+        over={least: (float((copies >= least).mean()), int((strangers >= least).sum())) for least in cosines},
+        strangers=float(strangers.mean()),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,17 +56,24 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("fastdup_dagster.constants")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Of what an import makes nothing is garbage: the collector would look through all of it a hundred times.
+    found = getattr(_imported(f"fastdup_dagster.{_PLACES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    """A module. Of what an import makes nothing is garbage: the collector would look through it a hundred times."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        module = importlib.import_module(f"fastdup_dagster.{_PLACES[name]}")
+        return importlib.import_module(name)
     finally:
+        if gc.get_freeze_count() == 0:  # else it would let go of what the user has frozen
+            # Back and forth, objects count as old: they are not the first that the next collections look through.
+            gc.freeze()
+            gc.unfreeze()
         if collecting:
             gc.enable()
-    found = getattr(module, name)
-    globals()[name] = found
-    return found
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,8 +151,9 @@ def _opened(request: Request) -> EmbeddingModel | None:
     """The model, None where vectors are given; refuses what could not be indexed."""
     vectors, settings = request.embeddings, request.settings
     model = load_model(settings) if vectors is None else None
-    width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
-    new_index(width, settings.nnf_mode, settings.distance)
+    if not _surely_fits(settings):
+        width = vectors.shape[1] if vectors is not None else model.width if model is not None else 0
+        new_index(width, settings.nnf_mode, settings.distance)
     return model
 
 
@@ -242,6 +244,8 @@ def _extract(
     store = work_dir.store
     if not settings.resume or settings.recompute:
         remove_tree(store.staging("features", KEY))
+    # What the graph needs, loaded while images are read.
+    threading.Thread(target=importlib.import_module, args=("faiss",), name="import faiss").start()
     said = 0
 
     def progress(done: int, total: int) -> None:

@@ -6,12 +6,17 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from fastdup_dagster.settings import Settings, parse_parameters
+
+if TYPE_CHECKING:
+    import faiss
+
+# faiss is imported where it is used: an analysis needs it once its images are read, and loads it meanwhile.
 
 Vectors = NDArray[np.float32]
 
@@ -65,13 +70,14 @@ def new_index(width: int, factory: str, distance: str) -> faiss.Index:
     Raises:
         ValueError: if faiss knows no such index, or not for this metric and width.
     """
-    metric, argument = _METRICS[distance]
+    import faiss
+
+    metric = _metric(distance)
     try:
         index = faiss.index_factory(width, factory, metric)
     except RuntimeError as error:
         reason = str(error).rpartition(".cpp:")[2].partition(": ")[2] or str(error)  # after the place in faiss's source
         raise ValueError(f"nnf_mode={factory!r} with distance={distance!r}, d={width}: {reason}") from error
-    index.metric_arg = argument
     return index
 
 
@@ -169,14 +175,18 @@ class NeighbourIndex:
 
     def _exact(self, queries: Vectors, k: int) -> NDArray[np.int64]:
         """Ids of the nearest by brute force, q x k, on the vectors in place."""
+        import faiss
+
         distance = self._settings.distance
-        metric, argument = _METRICS[distance]
+        metric = _metric(distance)
         searched = _for_faiss(self._vectors, distance)
-        return faiss.knn(_for_faiss(queries, distance), searched, k, metric=metric, metric_arg=argument)[1]
+        return faiss.knn(_for_faiss(queries, distance), searched, k, metric=metric)[1]
 
 
 def _look_far_enough(index: faiss.Index, wanted: int, given: dict[str, float]) -> None:
     """Sets how much of an approximate index is searched for so many neighbours, however it is wrapped."""
+    import faiss
+
     inner = faiss.downcast_index(index)
     while (wrapped := getattr(inner, "index", None) or getattr(inner, "base_index", None)) is not None:
         inner = faiss.downcast_index(wrapped)
@@ -189,16 +199,23 @@ def _look_far_enough(index: faiss.Index, wanted: int, given: dict[str, float]) -
         inner.nprobe = min(inner.nlist, max(int(given.get("nprobe", 32)), lists))
 
 
-# faiss metric and its argument.
-_METRICS: dict[str, tuple[int, float]] = {
-    "cosine": (faiss.METRIC_INNER_PRODUCT, 0.0),
-    "euclidean": (faiss.METRIC_L2, 0.0),
-    "l1": (faiss.METRIC_L1, 0.0),
-    "linf": (faiss.METRIC_Linf, 0.0),
-    "canberra": (faiss.METRIC_Canberra, 0.0),
-    "braycurtis": (faiss.METRIC_BrayCurtis, 0.0),
-    "jensenshannon": (faiss.METRIC_JensenShannon, 0.0),
+# By `Settings.distance`: the end of the metric's name in faiss.
+_METRICS = {
+    "cosine": "INNER_PRODUCT",
+    "euclidean": "L2",
+    "l1": "L1",
+    "linf": "Linf",
+    "canberra": "Canberra",
+    "braycurtis": "BrayCurtis",
+    "jensenshannon": "JensenShannon",
 }
+
+
+def _metric(distance: str) -> int:
+    import faiss
+
+    metric: int = getattr(faiss, f"METRIC_{_METRICS[distance]}")
+    return metric
 
 
 def _for_faiss(vectors: Vectors, distance: str) -> Vectors:
@@ -268,6 +285,8 @@ def _shares(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 @contextlib.contextmanager
 def faiss_threads(threads: int) -> Iterator[None]:
     """Runs faiss with so many threads; its setting is global, so it is put back."""
+    import faiss
+
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:

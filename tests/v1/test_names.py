@@ -102,6 +102,16 @@ def test_importing_the_package_loads_nothing_heavy_and_modules_do_not_hide_funct
 def test_the_first_use_of_a_name_leaves_the_garbage_collector_as_it_was(collecting: bool) -> None:
     code = (
         f"import gc; gc.enable() if {collecting} else gc.disable(); "
-        f"import fastdup_dagster as f; f.create; assert gc.isenabled() is {collecting}"
+        f"import fastdup_dagster as f; f.create; assert gc.isenabled() is {collecting}; "
+        "assert gc.get_freeze_count() == 0; assert len(gc.get_objects(generation=0)) < 5_000; "
+        "import sys; assert 'faiss' not in sys.modules, 'it is loaded while images are read'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_first_use_of_a_name_lets_go_of_nothing_that_the_user_has_frozen() -> None:
+    code = (
+        "import gc; gc.freeze(); frozen = gc.get_freeze_count(); "
+        "import fastdup_dagster as f; f.create; assert gc.get_freeze_count() > 0.9 * frozen"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
