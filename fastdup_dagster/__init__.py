@@ -61,6 +61,10 @@ def __getattr__(name: str) -> Any:
     return found
 
 
+# Some versions of Python begin with a few hundred objects frozen; who freezes what is imported has tens of thousands.
+_FROZEN_BY_USERS = 2_000
+
+
 def _imported(name: str) -> ModuleType:
     """A module. Of what an import makes nothing is garbage: the collector would look through it a hundred times."""
     collecting = gc.isenabled()
@@ -68,7 +72,7 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     finally:
-        if gc.get_freeze_count() == 0:  # else it would let go of what the user has frozen
+        if gc.get_freeze_count() < _FROZEN_BY_USERS:  # else it would let go of what the user has frozen
             # Back and forth, objects count as old: they are not the first that the next collections look through.
             gc.freeze()
             gc.unfreeze()

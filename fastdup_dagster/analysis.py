@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import threading
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -244,12 +243,16 @@ def _extract(
     store = work_dir.store
     if not settings.resume or settings.recompute:
         remove_tree(store.staging("features", KEY))
-    # What the graph needs, loaded while images are read.
-    threading.Thread(target=importlib.import_module, args=("faiss",), name="import faiss").start()
+    # What the graph needs, loaded while images are read; if it cannot be, that is said by the first of them.
+    loader = ThreadPoolExecutor(1)
+    loading = loader.submit(importlib.import_module, "faiss")
+    loader.shutdown(wait=False)
     said = 0
 
     def progress(done: int, total: int) -> None:
         nonlocal said
+        if loading.done():
+            loading.result()
         if done - said >= max(total // 10, 1) or done == total:
             say(f"{done} of {total} images")
             said = done

@@ -27,7 +27,7 @@ LIMIT_OF: dict[str, str] = {
 class Severities(BaseModel):
     """What follows when a limit is passed: `warn` says so, `block` keeps the table from being published."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     invalid: Severity = Field("block", description="of max_invalid_share")
     truncated: Severity = Field("warn", description="of max_truncated_share")
@@ -45,7 +45,7 @@ class Severities(BaseModel):
 class Limits(BaseModel):
     """What the checks of data quality accept in a partition; shares are 0 to 1. None: observed, and never too much."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     max_invalid_share: float = Field(0.05, ge=0, le=1, description="unreadable or broken files, among all")
     max_truncated_share: float | None = Field(

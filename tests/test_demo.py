@@ -144,7 +144,7 @@ def test_tiles_lie_inside_their_photo_and_do_not_overlap() -> None:
 
 def test_base_images_are_sharp_and_of_middling_brightness(demo: tuple[Path, pl.DataFrame]) -> None:
     bases = untouched(demo)
-    assert len(bases) == len(cut_tiles()) == 47
+    assert len(bases) == len(cut_tiles()) == 46
     assert min(sharpness(path) for path in bases) > 220
     assert all(10 < pixels(path).mean() < 245 for path in bases)
 

@@ -70,10 +70,7 @@ def test_images_that_nothing_was_done_to_do_not_resemble_each_other(run: Run) ->
     plants = set(run.planted.select("split", "filename").iter_rows())
     files = [file for file in run.vectors if file not in plants]
     bases = np.array([run.vectors[file] for file in files])
-    over = np.argwhere(np.triu(bases @ bases.T, 1) >= Settings().threshold)
-    alike = {frozenset(files[place] for place in pair) for pair in over}
-    # Of the tiles of the rocket two are alike to the model of today, .91, and no copies.
-    assert alike == {frozenset({("train", "rocket-03.jpg"), ("train", "rocket-05.jpg")})}
+    assert np.triu(bases @ bases.T, 1).max() < Settings().threshold
 
 
 def test_outliers_are_less_alike_to_anything_than_all_else(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
@@ -54,9 +55,11 @@ class Scheduling(LoadScopeScheduling):
         return crashed
 
     def _reschedule(self, node: WorkerController) -> None:
+        if node not in self.registered_collections:  # one that replaces another is still looking for its tests
+            return
         super()._reschedule(node)
-        # A worker begins a test once it knows the next one: one that comes later would wait for the end of the suite.
-        if self.workqueue and self._pending_of(self.assigned_work[node]) < 2:
+        # A worker begins a test once it knows the next one, or that there is none: it would wait for the others' end.
+        if self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
 
 
@@ -78,18 +81,22 @@ class SteadyEnvironment:
         self._environ = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ")
         self._list = (ctypes.c_void_p * self._ROOM)()
         self._kept: list[ctypes.Array[ctypes.c_char]] = []
+        self._lock = threading.Lock()
 
     def put(self, name: str | bytes, value: str | bytes) -> None:
         """As os.putenv."""
-        place, _ = self._find(os.fsencode(name))
-        self._kept.append(ctypes.create_string_buffer(os.fsencode(name) + b"=" + os.fsencode(value)))
-        self._list[place] = ctypes.addressof(self._kept[-1])  # a null follows the last one already
+        text = ctypes.create_string_buffer(os.fsencode(name) + b"=" + os.fsencode(value))
+        self._kept.append(text)
+        with self._lock:
+            place, _ = self._find(os.fsencode(name))
+            self._list[place] = ctypes.addressof(text)  # a null follows the last one already
 
     def remove(self, name: str | bytes) -> None:
         """As os.unsetenv."""
-        place, end = self._find(os.fsencode(name))
-        for later in range(place, end):
-            self._list[later] = self._list[later + 1]
+        with self._lock:
+            place, end = self._find(os.fsencode(name))
+            for later in range(place, end):
+                self._list[later] = self._list[later + 1]
 
     def _find(self, name: bytes) -> tuple[int, int]:
         """The place of a variable, that behind the last one if it is not set, and that behind the last one."""
@@ -113,4 +120,5 @@ def steady_environment() -> None:
     """Has os.environ use a `SteadyEnvironment` from now on, where the C library is glibc."""
     if hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
         environment = SteadyEnvironment()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment))  # threads read it when the interpreter has ended, too
         os.putenv, os.unsetenv = environment.put, environment.remove

@@ -28,6 +28,7 @@ import onnxruntime as ort
 from calibration_views import read_pixels, square, view_groups
 from lite0_graphs import (
     CLASSES,
+    COMMON_SHARE,
     IR_VERSION,
     NAME,
     OPSET,
@@ -138,7 +139,8 @@ def sidecar(embeddings: bytes, tags: bytes, images: list[Path]) -> dict[str, Any
         },
         "projection": "of rooted features of the calibration images and random edits of them: covariance within the "
         "copies of a window partly whitened, then principal components; float16",
-        "common_coordinate": "the last one of each embedding, the same for all images: cosines are (2 c + 1) / 3",
+        "common_coordinate": "the last one of each embedding, the same for all images: cosines are "
+        f"{1 - COMMON_SHARE:g} c + {COMMON_SHARE:g}",
         "quantisation": {
             "format": "QDQ, static",
             "activations": "uint8 per tensor, lowest to highest value over the calibration images",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import fastdup_dagster as fastdup
 from fastdup_dagster import Fastdup, analysis
+from fastdup_dagster.models import EmbeddingModel
 
 QUIET = {"print_summary": False, "num_threads": 2}
 BOX = "row_y=5,col_x=10,height=40,width=60"
@@ -431,3 +433,23 @@ def test_the_work_dir_may_not_be_a_file(images: Path, tmp_path: Path) -> None:
     (tmp_path / "file.csv").write_text("x")
     with pytest.raises(ValueError, match=r"work_dir='.*file\.csv' is a file"):
         fastdup.create(tmp_path / "file.csv", images)
+
+
+def test_an_index_that_cannot_be_loaded_is_said_by_the_first_images(
+    photos: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "many", 200)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    rows = 0
+    embed = EmbeddingModel.embed
+
+    def counted(model: EmbeddingModel, images: np.ndarray) -> np.ndarray:
+        nonlocal rows
+        rows += len(images)
+        return embed(model, images)
+
+    monkeypatch.setattr(EmbeddingModel, "embed", counted)
+    fd = fastdup.create(work_dir=tmp_path / "work", input_dir=tmp_path / "many")
+    with pytest.raises(ModuleNotFoundError, match="faiss"):
+        fd.run(num_threads=1, print_summary=False)
+    assert rows < 150

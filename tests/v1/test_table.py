@@ -316,7 +316,7 @@ GALLERIES: list[tuple[tuple[str, ...], str, Any, Callable[[str, str, Path], Any]
 def ran(tmp_path_factory: pytest.TempPathFactory, images: Path, annotated: pd.DataFrame) -> Fastdup:
     """Like `finished`, for these tests alone: some of them write into its work_dir."""
     fd = fastdup.create(tmp_path_factory.mktemp("table"), images)
-    fd.run(annotations=annotated, threshold=0.2, cc_threshold=0.78, outlier_percentile=0.5, **QUIET)
+    fd.run(annotations=annotated, threshold=0.2, cc_threshold=0.835, outlier_percentile=0.5, **QUIET)
     return fd
 
 
