@@ -78,7 +78,7 @@ def joined(tmp_path: Path) -> Path:
 def test_vectors_are_nearly_those_of_the_default_provider(served: EmbeddingModel, model: EmbeddingModel) -> None:
     images = pictures(8)
     first, second = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (served.embed(images), model.embed(images)))
-    assert (first * second).sum(axis=1).min() > 0.995
+    assert (first * second).sum(axis=1).min() > 0.997
     assert (served.width, served.side, served.id) == (model.width, model.side, model.id)
 
 
