@@ -49,10 +49,13 @@ class TableDigest:
         """Feeds validity, lengths and values of one column to a hash each: where blocks are cut leaves no trace."""
         if values.is_empty():
             return
-        self._feed((*path, "valid"), values.is_not_null().to_numpy().view(np.uint8))
+        # Most columns are full: polars's own ways to look for nulls and to fill them cost more than the hash.
+        full = values.null_count() == 0
+        valid = np.ones(len(values), dtype=np.uint8) if full else values.is_not_null().to_numpy().view(np.uint8)
+        self._feed((*path, "valid"), valid)
         kind = values.dtype
         if isinstance(kind, pl.Array):
-            self._add((*path, "item"), values.drop_nulls().explode())
+            self._add((*path, "item"), (values if full else values.drop_nulls()).explode())
         elif isinstance(kind, pl.List):
             lengths = values.list.len().fill_null(0)
             self._feed((*path, "length"), lengths.to_numpy())
@@ -61,13 +64,13 @@ class TableDigest:
             for number, part in enumerate(values.struct.unnest()):
                 self._add((*path, str(number)), part)
         elif kind == pl.String:
-            text = values.fill_null("")
+            text = values if full else values.fill_null("")
             self._feed((*path, "length"), text.str.len_bytes().to_numpy())
             self._feed((*path, "text"), np.frombuffer("".join(text.to_list()).encode(), dtype=np.uint8))
         elif kind == pl.Boolean:
-            self._feed(path, values.fill_null(False).to_numpy().view(np.uint8))
+            self._feed(path, (values if full else values.fill_null(False)).to_numpy().view(np.uint8))
         elif kind.is_numeric() and not kind.is_decimal():
-            self._feed(path, values.fill_null(0).to_numpy())
+            self._feed(path, (values if full else values.fill_null(0)).to_numpy())
         elif kind.is_temporal():
             self._add((*path, "ticks"), values.to_physical())
         elif kind != pl.Null:  # what a user's column may hold besides: bytes, decimals

@@ -31,6 +31,7 @@ from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 FEATURE_TABLES = ("embeddings", "img_stats")
 # Raise that of a table when a change of the code changes what a row holds: rows of other recipes are not reused.
 _RECIPE_VERSIONS = {"embeddings": "5", "img_stats": "4"}
+# Rows at a time on their way into a table: what they pass through copies them several times.
 _BLOCK = 1_024
 _STAGE = "features"
 

@@ -17,10 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
-from fastdup_dagster.stages.row_files import open_rows
+from fastdup_dagster.stages.row_files import RowFile, open_rows
 
 NOWHERE = -1
 MODEL_FAILED = "the model failed"
+# One of the published table and one of a part: between rows that are known lie those that are new.
+_HELD = 2
 # Reasons that are not in the bytes: the next time they may be gone.
 _TRANSIENT = ("READ_ERROR", "MISSING_FILE", "MISSING_ANNOTATION", MODEL_FAILED)
 
@@ -56,8 +58,8 @@ class ReusableRows:
         self.recipe = recipe
         self._files: list[Path] = []
         self._by_key: dict[str, tuple[int, int]] = {}
-        # The block that was read last: where rows are in order, the next ones often begin in it.
-        self._held: tuple[tuple[int, int], pa.Table] | None = None
+        # The blocks that were read last: where rows are in order, the next ones often begin in them.
+        self._held: dict[tuple[int, int], pa.Table] = {}
         for path in files:
             self._add(path)
 
@@ -136,7 +138,15 @@ class ReusableRows:
             groups = np.searchsorted(ends, rows, side="right")
             for number in np.unique(groups).tolist():
                 which = np.flatnonzero(groups == number)
-                if self._held is None or self._held[0] != (file_number, number):
-                    self._held = None  # before the next is read, so that there are not two
-                    self._held = (file_number, number), file.block(number)
-                yield self._held[1], rows[which] - (ends[number] - sizes[number]), which
+                block = self._block(file, (file_number, number))
+                yield block, rows[which] - (ends[number] - sizes[number]), which
+
+    def _block(self, file: RowFile, place: tuple[int, int]) -> pa.Table:
+        """A block of a file, by the numbers of both."""
+        block = self._held.pop(place, None)
+        if block is None:
+            while len(self._held) >= _HELD:  # before the next is read, so that there are not more
+                self._held.pop(next(iter(self._held)))
+            block = file.block(place[1])
+        self._held[place] = block  # the last of all to go
+        return block
