@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,11 @@ _PLACES = {
     "search": "engine",
     "vector_search": "engine",
 }
+
+# Arrow looks when it is loaded. Its own choice, mimalloc, keeps what threads took that are gone, some 50 MB of a pass,
+# and the system's has it ask for new pages with each block. Arrow for other systems is often made without jemalloc.
+if sys.platform == "linux":
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
 
 try:
     __version__ = version("fastdup-dagster")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.copied_inputs import Copied
 from fastdup_dagster.images.decode import MIN_SIDE
-from fastdup_dagster.memory import frugal_memory
+from fastdup_dagster.memory import trim_memory
 from fastdup_dagster.models import EmbeddingModel, engine_version, load_model
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
@@ -104,7 +104,6 @@ class DatasetWarning(UserWarning):
     """Something about the input that a person ought to know: what was left out, or cannot be used."""
 
 
-@frugal_memory()
 def analyse(request: Request, work_dir: WorkDir, say: Say) -> None:
     """Runs everything and leaves a finished work_dir.
 
@@ -171,8 +170,8 @@ def _kept(settings: RunSettings, downloaded: Collection[str]) -> list[str]:
 
 
 def _warn(text: str) -> None:
-    # from analyse(), by way of its decorator, up to the line that called run() of a Fastdup
-    warnings.warn(text, DatasetWarning, stacklevel=6)
+    # from analyse() up to the line that called run() of a Fastdup
+    warnings.warn(text, DatasetWarning, stacklevel=5)
 
 
 def graph_of(embeddings: Iterable[pl.DataFrame], annotations: pl.DataFrame, settings: Settings) -> pl.DataFrame:
@@ -261,7 +260,7 @@ def _extract(
         found.manifest, settings, model, store, KEY, progress=progress, recompute=settings.recompute, copies=copies
     ) as features:
         embeddings = blocks_of(features.staged["embeddings"].path, ["index", "embedding"])
-        statistics = features.staged["img_stats"].scan().select(VERIFIED_BY).collect()
+        statistics = features.staged["img_stats"].scan().select(VERIFIED_BY)
         views = _views(found, settings, embeddings, statistics)
         work_dir.begin()
         for table in features.staged.values():
@@ -295,13 +294,16 @@ def _precomputed(request: Request, found: Instances) -> Views:
 
 
 def _views(
-    found: Instances, settings: RunSettings, embeddings: Iterable[pl.DataFrame], statistics: pl.DataFrame | None
+    found: Instances, settings: RunSettings, embeddings: Iterable[pl.DataFrame], statistics: pl.LazyFrame | None
 ) -> Views:
     """Graph, similarity, outliers and components; without statistics, the kinds of pairs go by cosine alone."""
     graph = graph_of(embeddings, found.annotations, settings)
+    # Read now, so that thumbnails and vectors are not in memory together.
+    trim_memory()
+    thumbnails = None if statistics is None else statistics.collect()
     return [
         (KNN_GRAPH, graph),
-        (SIMILARITY, similarity(graph, settings, statistics)),
+        (SIMILARITY, similarity(graph, settings, thumbnails)),
         (OUTLIERS, outliers(graph, settings)),
         (COMPONENTS, components(graph, settings)),
     ]

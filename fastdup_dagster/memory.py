@@ -1,24 +1,10 @@
-"""Keeps what a process holds near what it uses: allocators would otherwise keep what blocks of data once took."""
+"""Keeps what a process holds near what it uses: the C library would otherwise keep what blocks of data once took."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
-
-import pyarrow as pa
-
-
-@contextlib.contextmanager
-def frugal_memory() -> Iterator[None]:
-    """Has Arrow take memory from the system, which can get it back; its own pool keeps what it once took."""
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
-    try:
-        yield
-    finally:
-        pa.set_memory_pool(before)
+from collections.abc import Callable
 
 
 def trim_memory() -> None:

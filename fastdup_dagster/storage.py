@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from fastdup_dagster.digests import TableDigest
-from fastdup_dagster.memory import frugal_memory
 from fastdup_dagster.schemas import TableSchema
 from fastdup_dagster.sources.locations import is_remote
 
@@ -49,19 +48,18 @@ def table_digest(schema: TableSchema, frame: pl.DataFrame, without: frozenset[st
         frame: its rows; further columns count too.
         without: columns to leave out; by default `schema.volatile`.
     """
-    arrow = full_schema(schema, frame)
+    table = frame.to_arrow()
+    arrow = full_schema(schema, table.schema)
     digest = TableDigest(arrow, schema.volatile if without is None else without)
-    digest.update(_to_arrow(frame, arrow))
+    digest.update(table.select(arrow.names).cast(arrow))
     return digest.hexdigest()
 
 
-def full_schema(schema: TableSchema, frame: pl.DataFrame) -> pa.Schema:
-    """The table's Arrow schema, followed by the frame's further columns (a user's annotations)."""
+def full_schema(schema: TableSchema, given: pa.Schema) -> pa.Schema:
+    """The table's Arrow schema, followed by the further columns of what is given (a user's annotations)."""
     known = set(schema.names)
-    extra = [name for name in frame.columns if name not in known]
-    fields = list(schema.arrow)
-    fields += [pa.field(f.name, _plain(f.type)) for f in frame.select(extra).to_arrow().schema]
-    return pa.schema(fields)
+    extra = [pa.field(field.name, _plain(field.type)) for field in given if field.name not in known]
+    return pa.schema([*schema.arrow, *extra])
 
 
 def _plain(dtype: pa.DataType) -> pa.DataType:
@@ -71,10 +69,6 @@ def _plain(dtype: pa.DataType) -> pa.DataType:
     if pa.types.is_large_list(dtype) or pa.types.is_list(dtype):
         return pa.list_(_plain(dtype.value_type))
     return dtype
-
-
-def _to_arrow(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
-    return frame.select(schema.names).to_arrow().cast(schema)
 
 
 def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
@@ -103,13 +97,9 @@ def _columns(path: str, dtype: pa.DataType) -> Iterator[tuple[str, pa.DataType]]
 
 def blocks_of(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Some columns of a Parquet file, one row group after another."""
-    with frugal_memory():
-        file = pq.ParquetFile(path)
-    with file:
+    with pq.ParquetFile(path) as file:
         for number in range(file.num_row_groups):
-            with frugal_memory():
-                group = file.read_row_group(number, columns=list(columns))
-            yield pl.DataFrame(group)
+            yield pl.DataFrame(file.read_row_group(number, columns=list(columns)))
 
 
 @dataclass(frozen=True)
@@ -147,19 +137,21 @@ class StagedTable:
         self._digest: TableDigest | None = None
         self._arrow: pa.Schema | None = None
 
-    def write(self, frame: pl.DataFrame) -> None:
-        """Appends rows; call it in id order. Further columns of the first frame are kept too."""
-        writer = self._open(frame)
+    def write(self, rows: pl.DataFrame | pa.Table) -> None:
+        """Appends rows; call it in id order. Further columns of the first ones are kept too."""
+        table = rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows
+        writer = self._open(table.schema)
         if self._arrow is None or self._digest is None or not writer.is_open:
             raise RuntimeError(f"table {self.schema.name} [{self.key}] is closed")
-        table = _to_arrow(frame, self._arrow)
+        # In one piece: the digest and the file take each piece of each column for itself.
+        table = table.select(self._arrow.names).cast(self._arrow).combine_chunks()
         self._digest.update(table)
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self.rows += table.num_rows
 
-    def _open(self, frame: pl.DataFrame) -> pq.ParquetWriter:
+    def _open(self, given: pa.Schema) -> pq.ParquetWriter:
         if self._writer is None:
-            self._arrow = full_schema(self.schema, frame)
+            self._arrow = full_schema(self.schema, given)
             self._digest = TableDigest(self._arrow, self.schema.volatile)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self.path, self._arrow, **_parquet_options(self._arrow))

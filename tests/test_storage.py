@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, KNN_GRAPH, Column, TableSchema
 from fastdup_dagster.storage import BusyError, StagedTable, TableStore, table_digest, write_atomically
@@ -66,16 +67,24 @@ def edges(count: int = 4) -> pl.DataFrame:
     )
 
 
+@pytest.mark.parametrize("kind", ["frames", "slices of an Arrow table", "pieces in an Arrow table"])
 @given(rows, st.data())
-def test_the_digest_does_not_depend_on_how_rows_are_cut_into_blocks(tmp_path_factory, records, data) -> None:
+def test_neither_digest_nor_rows_depend_on_how_they_are_cut(tmp_path_factory, kind, records, data) -> None:
     frame = table(records)
+    arrow = frame.to_arrow()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(frame)))))
+    spans = list(zip([0, *cuts], [*cuts, len(frame)], strict=True))
     with StagedTable(EVERY_TYPE, "a/b", Path("unused"), tmp_path_factory.mktemp("blocks")) as staged:
-        for start, end in zip([0, *cuts], [*cuts, len(frame)], strict=True):
-            staged.write(frame[start:end])
+        if kind == "frames":
+            blocks: list[pl.DataFrame | pa.Table] = [frame[start:end] for start, end in spans]
+        else:
+            blocks = [arrow.slice(start, end - start) for start, end in spans]
+        for block in blocks if kind != "pieces in an Arrow table" else [pa.concat_tables(blocks)]:
+            staged.write(block)
         staged.close()
         assert staged.digest == table_digest(EVERY_TYPE, frame)
         assert staged.rows == len(frame)
+        assert_frame_equal(staged.scan().collect(), frame)
 
 
 @given(rows, st.data())

@@ -77,7 +77,7 @@ class _TableRows:
         self._flush()
         if self._reused:
             files, rows = np.array(list(self._reused.values())).T
-            self._append(list(self._reused), self._known.take(files.astype(np.int32), rows))
+            self._append(list(self._reused), self._known.frame(files.astype(np.int32), rows))
         places = [self._place[self._copies.get(position, position)] for position in positions]
         index = pl.Series("index", positions, dtype=pl.Int64)
         frame = pl.concat([self._schema.frame(frame) for frame in self._frames])[places]

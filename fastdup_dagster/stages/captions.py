@@ -130,8 +130,8 @@ def stage_captions(
     staged = store.stage(CAPTIONS, key)
     try:
         for block in plan.blocks(manifest, lambda rows: _refused(rows, captioner.id), _BLOCK):
-            summary.failed += block["error"].count()
-            staged.write(CAPTIONS.frame(block))
+            summary.failed += block.num_rows - block["error"].null_count
+            staged.write(block)
         staged.close()
     except BaseException:
         staged.discard()

@@ -204,7 +204,7 @@ def look(
     known = (places != NOWHERE) & listed_well
     blocks = [_refused(files.filter(~pl.Series(listed_well)))]
     if known.any():
-        blocks.append(rows.take(places[known], numbers[known]).with_columns(files["index"].filter(pl.Series(known))))
+        blocks.append(rows.frame(places[known], numbers[known]).with_columns(files["index"].filter(pl.Series(known))))
     todo = np.flatnonzero((places == NOWHERE) & listed_well).tolist()
     blocks.append(_look(files, todo, keys, settings, detector, parts, progress))
     return pl.concat([DETECTIONS.frame(block) for block in blocks]).sort("index")

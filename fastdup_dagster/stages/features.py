@@ -17,14 +17,16 @@ from pathlib import Path
 from types import TracebackType
 
 import polars as pl
+import pyarrow as pa
 
 from fastdup_dagster.images import Margins
-from fastdup_dagster.memory import frugal_memory, trim_memory
+from fastdup_dagster.memory import trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.embedding_backend import EmbeddingBackend, LocalBackend, Progress, Work
+from fastdup_dagster.stages.row_files import with_columns
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
@@ -85,7 +87,6 @@ class Features:
             table.discard()
 
 
-@frugal_memory()
 def compute_features(
     manifest: pl.DataFrame,
     settings: Settings,
@@ -211,10 +212,10 @@ def _assemble(
     stop: threading.Event,
 ) -> None:
     """Writes the rows in id order: ids, keys and flags as they are now, everything else as it was computed."""
-    for frame in plan.blocks(manifest, lambda block: _failed_rows(plan.schema, block, model), _BLOCK):
+    for block in plan.blocks(manifest, lambda refused: _failed_rows(plan.schema, refused, model), _BLOCK):
         if stop.is_set():
             return
-        staged.write(plan.schema.frame(_flagged(frame, settings)))
+        staged.write(_flagged(block, settings))
         trim_memory()
     staged.close()
 
@@ -229,14 +230,15 @@ def _failed_rows(schema: TableSchema, block: pl.DataFrame, model: EmbeddingModel
     return schema.frame(given)
 
 
-def _flagged(frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    if "is_blurry" not in frame.columns:
-        return frame
-    return frame.with_columns(
+def _flagged(block: pa.Table, settings: Settings) -> pa.Table:
+    if "is_blurry" not in block.column_names:
+        return block
+    flags = pl.DataFrame(block.select(["blur", "mean"])).select(
         (pl.col("blur") < settings.blur_threshold).alias("is_blurry"),
         (pl.col("mean") < settings.darkness_threshold).alias("is_dark"),
         (pl.col("mean") > settings.brightness_threshold).alias("is_bright"),
     )
+    return with_columns(block, flags.to_dict())
 
 
 def _invalid(staged: Iterable[StagedTable], manifest: pl.DataFrame) -> pl.DataFrame:

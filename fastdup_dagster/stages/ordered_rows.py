@@ -29,7 +29,7 @@ _TIMES = 3
 
 def ordered_blocks(
     rows: ReusableRows, files: NDArray[np.int32], places: NDArray[np.int64], block: int, scratch: Path
-) -> Iterator[pl.DataFrame | None]:
+) -> Iterator[pa.Table | None]:
     """The known rows of each block of positions, in order; None for a block without any.
 
     Args:
@@ -61,21 +61,18 @@ def _scattered(files: NDArray[np.int32], places: NDArray[np.int64], block: int) 
 
 def _from_buckets(
     rows: ReusableRows, files: NDArray[np.int32], places: NDArray[np.int64], block: int, scratch: Path
-) -> Iterator[pl.DataFrame | None]:
+) -> Iterator[pa.Table | None]:
     blocks = -(-len(files) // block)
     size = block * max(_BUCKET_BLOCKS, -(-blocks // _MOST_BUCKETS))
     with tempfile.TemporaryDirectory(prefix="order-", dir=scratch) as folder:
         buckets = [Path(folder) / f"{number}.arrow" for number in range(-(-len(files) // size))]
         _deal(rows, files, places, size, buckets)
         for number, bucket in enumerate(buckets):
-            frame = _read(bucket)
+            table, positions = _read(bucket)
             trim_memory()
             for start in range(number * size, min(number * size + size, len(files)), block):
-                if frame is None:
-                    yield None
-                    continue
-                first, last = np.searchsorted(frame["_position"].to_numpy(), [start, start + block]).tolist()
-                yield frame[first:last].drop("_position") if last > first else None
+                first, last = np.searchsorted(positions, [start, start + block]).tolist()
+                yield table.slice(first, last - first) if last > first else None
             bucket.unlink(missing_ok=True)
 
 
@@ -91,7 +88,9 @@ def _deal(
                 positions = wanted[which]
                 order = np.argsort(positions, kind="stable")
                 positions = positions[order]
-                taken = group.take(pa.array(inside[order])).append_column("_position", pa.array(positions))
+                # By way of polars: an array of pyarrow made of one of NumPy would have it import pandas.
+                taken = group.take(pl.Series(inside[order]).to_arrow())
+                taken = taken.append_column("_position", pl.Series(positions).to_arrow())
                 starts = np.flatnonzero(np.diff(positions // size, prepend=-1))
                 for start, end in zip(starts, [*starts[1:], len(positions)], strict=True):
                     bucket = int(positions[start]) // size
@@ -100,8 +99,12 @@ def _deal(
                     writers[bucket].write_table(taken.slice(start, end - start))
 
 
-def _read(bucket: Path) -> pl.DataFrame | None:
+def _read(bucket: Path) -> tuple[pa.Table, NDArray[np.int64]]:
+    """The rows of a bucket by position, and their positions."""
     if not bucket.exists():
-        return None
+        return pa.table({}), np.empty(0, dtype=np.int64)
     with pa.ipc.open_stream(bucket) as stream:
-        return pl.DataFrame(stream.read_all()).sort("_position")
+        table = stream.read_all()
+    positions = pl.Series(table["_position"])
+    rows = table.drop_columns("_position").combine_chunks().take(positions.arg_sort().to_arrow())
+    return rows, positions.sort().to_numpy()

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
-from fastdup_dagster.stages.row_files import RowFile, open_rows
+from fastdup_dagster.stages.row_files import RowFile, open_rows, picked
 
 NOWHERE = -1
 MODEL_FAILED = "the model failed"
@@ -113,20 +113,22 @@ class ReusableRows:
                     found.setdefault(value, (number, row))
         return found
 
-    def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pl.DataFrame:
-        """The rows at these places, in this order. Reads one block of a file at a time."""
-        pieces, places = [], []
+    def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pa.Table:
+        """The rows at these places, in this order, one at least. Reads one block of a file at a time."""
+        blocks: list[pa.Table] = []
+        numbers, insides = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
-            for table, inside, which in self.groups(int(number), rows[wanted]):
-                group = pl.DataFrame(table)
-                whole = len(inside) == len(group) and (np.diff(inside) == 1).all()
-                pieces.append(group if whole else group[inside])
-                places.append(wanted[which])
-        frame = pl.concat(pieces)
-        order = np.argsort(np.concatenate(places), kind="stable")
-        in_order = (np.diff(order) == 1).all()  # as in a first pass: nothing to move
-        return frame if in_order else frame[order]
+            for block, inside, which in self.groups(int(number), rows[wanted]):
+                numbers[wanted[which]], insides[wanted[which]] = len(blocks), inside
+                blocks.append(block)
+        return picked(blocks, numbers, insides)
+
+    def frame(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pl.DataFrame:
+        """The same as a frame."""
+        taken = self.take(file_numbers, rows)
+        # In a copy: polars refuses arrays with nulls that begin in the middle of others.
+        return pl.DataFrame(taken.take(pl.int_range(len(rows), eager=True).to_arrow()))
 
     def groups(
         self, file_number: int, rows: NDArray[np.int64]

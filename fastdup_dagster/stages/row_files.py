@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
 
 _PART_SUFFIX = ".arrow"
 PARTS = f"part-*{_PART_SUFFIX}"
+# Rows that lie together are cut out, which copies nothing; where runs of them are shorter than this, copying is faster.
+_SHORT_RUN = 8
 
 
 class RowFile(Protocol):
@@ -65,6 +69,33 @@ def rows_in(path: Path) -> int:
 def part_name(name: str) -> str:
     """File name of a part, as the next pass finds it by `PARTS`."""
     return f"part-{name}{_PART_SUFFIX}"
+
+
+def picked(tables: Sequence[pa.Table], numbers: NDArray[np.integer], rows: NDArray[np.integer]) -> pa.Table:
+    """One table of rows out of several, in the order asked for.
+
+    Args:
+        tables: all of one schema.
+        numbers: which table each row is in.
+        rows: its place there.
+    """
+    starts = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1))
+    if len(starts) * _SHORT_RUN <= len(rows):
+        lengths = np.diff(starts, append=len(rows))
+        runs = zip(numbers[starts].tolist(), rows[starts].tolist(), lengths.tolist(), strict=True)
+        return pa.concat_tables([tables[number].slice(row, length) for number, row, length in runs])
+    offsets = np.cumsum([0, *(table.num_rows for table in tables)])
+    # In one piece, as `take` looks for the piece of each row; by way of polars, as pyarrow would import pandas.
+    return pa.concat_tables(tables).combine_chunks().take(pl.Series(offsets[numbers] + rows).to_arrow())
+
+
+def with_columns(table: pa.Table, columns: Mapping[str, pl.Series]) -> pa.Table:
+    """The table with other values in some of its columns; their types stay."""
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, values.to_arrow().cast(field.type))
+    return table
 
 
 def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import Column, TableSchema
 from fastdup_dagster.stages.decode_worker import Task
 from fastdup_dagster.stages.ordered_rows import ordered_blocks
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.stages.row_files import PARTS, part_name, write_part
+from fastdup_dagster.stages.row_files import PARTS, part_name, picked, with_columns, write_part
 
 
 @dataclass
@@ -91,7 +92,7 @@ class TablePlan:
 
     def blocks(
         self, manifest: pl.DataFrame, refused: Callable[[pl.DataFrame], pl.DataFrame], size: int
-    ) -> Iterator[pl.DataFrame]:
+    ) -> Iterator[pa.Table]:
         """The rows in the order of the listing: ids and keys as they are now, everything else as it was computed.
 
         Args:
@@ -103,16 +104,14 @@ class TablePlan:
         for start, taken in zip(range(0, len(manifest), size), taken_blocks, strict=True):
             block = manifest[start : start + size]
             known = self.file[start : start + size] != NOWHERE
-            if taken is not None and known.all():
-                frame = taken
-            else:
-                frame = refused(block)
-                if taken is not None:
-                    order = np.concatenate([np.flatnonzero(known), np.flatnonzero(~known)])
-                    both = pl.concat([taken.select(self.schema.names), frame.filter(pl.Series(~known))])
-                    frame = both[np.argsort(order)]
-            keys = pl.Series("source_key", self.keys[start : start + size], dtype=pl.String)
-            yield frame.with_columns(block["index"], keys)
+            pieces = [] if taken is None else [taken]
+            if not known.all():
+                pieces.append(refused(block.filter(pl.Series(~known))).to_arrow().cast(self.schema.arrow))
+            if len(pieces) == 2:
+                places = np.where(known, np.cumsum(known), np.cumsum(~known)) - 1
+                pieces = [picked(pieces, (~known).astype(np.int64), places)]
+            keys = pl.Series(self.keys[start : start + size], dtype=pl.String)
+            yield with_columns(pieces[0], {"index": block["index"], "source_key": keys})
 
 
 def tasks_of(manifest: pl.DataFrame, plans: Mapping[str, TablePlan]) -> Iterator[Task]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -53,10 +54,11 @@ def test_every_block_has_its_rows_in_order(order: str, n: int, tmp_path: Path) -
     files[64:80] = NOWHERE
     blocks = list(ordered_blocks(rows, files, places, BLOCK, tmp_path))
     assert len(blocks) == -(-n // BLOCK)
-    for number, frame in enumerate(blocks):
+    for number, rows_of_block in enumerate(blocks):
         expected = [p for p in range(number * BLOCK, min(number * BLOCK + BLOCK, n)) if files[p] != NOWHERE]
-        assert (frame is None) == (not expected)
-        if frame is not None:
+        assert (rows_of_block is None) == (not expected)
+        if rows_of_block is not None:
+            frame = pl.DataFrame(rows_of_block)
             assert frame.columns == SCHEMA.names
             assert frame["index"].to_list() == expected
             assert frame["embedding"].to_numpy()[:, 3].tolist() == expected
@@ -66,8 +68,8 @@ def test_every_block_has_its_rows_in_order(order: str, n: int, tmp_path: Path) -
 def test_a_row_can_stand_in_several_places(tmp_path: Path) -> None:
     rows, files, places = written(tmp_path, np.random.default_rng(0).permutation(200))
     files[100:], places[100:] = files[:100], places[:100]
-    frames = [frame for frame in ordered_blocks(rows, files, places, BLOCK, tmp_path) if frame is not None]
-    assert pl.concat(frames)["index"].to_list() == [*range(100), *range(100)]
+    blocks = [block for block in ordered_blocks(rows, files, places, BLOCK, tmp_path) if block is not None]
+    assert pl.DataFrame(pa.concat_tables(blocks))["index"].to_list() == [*range(100), *range(100)]
 
 
 @pytest.mark.parametrize("order", ["sorted", "shuffled"])
@@ -86,5 +88,7 @@ def test_reading_grows_with_the_rows_not_with_their_square(
         return real(path)
 
     monkeypatch.setattr(reuse, "open_rows", counting)
-    assert sum(len(frame) for frame in ordered_blocks(rows, files, places, BLOCK, tmp_path) if frame is not None) == n
+    assert (
+        sum(block.num_rows for block in ordered_blocks(rows, files, places, BLOCK, tmp_path) if block is not None) == n
+    )
     assert read <= 2 * n // BLOCK

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdup_dagster.schemas import IMAGE_MANIFEST, IMG_STATS
+from fastdup_dagster.schemas import IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.stages.row_files import part_name, write_part
 from fastdup_dagster.storage import TableStore
@@ -37,6 +37,8 @@ def stats(*rows: tuple[str, str | None, str | None]) -> pl.DataFrame:
             "content_hash": columns[1],
             "error_code": columns[2],
             "img_w": range(len(rows)),
+            # Some have none, as of images that cannot be decoded.
+            "thumbnail": [None if row % 3 == 1 else [row] * THUMBNAIL_BYTES for row in range(len(rows))],
         }
     )
 
@@ -126,7 +128,7 @@ def test_files_that_are_broken_empty_gone_or_of_other_columns_are_passed_over(tm
     stats((f"{RECIPE}:b", "h2", None)).drop("blur").write_parquet(other)
     rows = ReusableRows(IMG_STATS, RECIPE, [broken, empty, cut, other, *bad_parts(tmp_path), tmp_path / "gone", good])
     assert rows.find([f"{RECIPE}:a", f"{RECIPE}:b"])[0].tolist() == [0, NOWHERE]
-    assert rows.take(*rows.find([f"{RECIPE}:a"]))["content_hash"].to_list() == ["h1"]
+    assert rows.frame(*rows.find([f"{RECIPE}:a"]))["content_hash"].to_list() == ["h1"]
 
 
 @given(st.data())
@@ -149,5 +151,8 @@ def test_rows_are_taken_in_any_order_from_any_file_and_row_group(tmp_path_factor
     places = rows.find([f"{RECIPE}:{file}-{row}" for file, row in wanted])
     assert list(zip(*(place.tolist() for place in places), strict=True)) == wanted
     taken = rows.take(*places)
-    assert taken["content_hash"].to_list() == [f"h{file}-{row}" for file, row in wanted]
-    assert np.array_equal(taken["img_w"].to_numpy(), [row for _, row in wanted])
+    assert taken["content_hash"].to_pylist() == [f"h{file}-{row}" for file, row in wanted]
+    frame = rows.frame(*places)
+    assert frame["content_hash"].to_list() == taken["content_hash"].to_pylist()
+    assert np.array_equal(frame["img_w"].to_numpy(), [row for _, row in wanted])
+    assert frame["thumbnail"].arr.first().to_list() == [None if row % 3 == 1 else row for _, row in wanted]
