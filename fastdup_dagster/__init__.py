@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -48,8 +49,8 @@ _PLACES = {
 }
 
 # Arrow looks when it is loaded. Its own choice, mimalloc, keeps what threads took that are gone, some 50 MB of a pass,
-# and the system's has it ask for new pages with each block. Arrow for other systems is often made without jemalloc.
-if sys.platform == "linux":
+# and the system's has it ask for new pages with each block. Elsewhere, on ARM too, Arrow is made without jemalloc.
+if sys.platform == "linux" and platform.machine() == "x86_64":
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
 
 try:

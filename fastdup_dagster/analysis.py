@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from fastdup_dagster.annotations import Annotations
 from fastdup_dagster.copied_inputs import Copied
 from fastdup_dagster.images.decode import MIN_SIDE
-from fastdup_dagster.memory import trim_memory
 from fastdup_dagster.models import EmbeddingModel, engine_version, load_model
 from fastdup_dagster.run_settings import RunSettings
 from fastdup_dagster.schemas import (
@@ -299,7 +298,6 @@ def _views(
     """Graph, similarity, outliers and components; without statistics, the kinds of pairs go by cosine alone."""
     graph = graph_of(embeddings, found.annotations, settings)
     # Read now, so that thumbnails and vectors are not in memory together.
-    trim_memory()
     thumbnails = None if statistics is None else statistics.collect()
     return [
         (KNN_GRAPH, graph),

@@ -80,8 +80,9 @@ class TableDigest:
 
 def _bits(values: pa.Array, buffer: int) -> NDArray[np.uint8]:
     """A buffer of bits, one byte of 0 or 1 a row."""
-    packed = np.frombuffer(values.buffers()[buffer], dtype=np.uint8)
-    return np.unpackbits(packed, count=values.offset + len(values), bitorder="little")[values.offset :]
+    first, skipped = divmod(values.offset, 8)
+    packed = np.frombuffer(values.buffers()[buffer], dtype=np.uint8, offset=first)
+    return np.unpackbits(packed, count=skipped + len(values), bitorder="little")[skipped:]
 
 
 def _valid(values: pa.Array) -> NDArray[np.uint8]:

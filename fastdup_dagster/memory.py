@@ -1,14 +1,30 @@
-"""Keeps what a process holds near what it uses: the C library would otherwise keep what blocks of data once took."""
+"""Keeps what a process holds near what it uses: allocators would otherwise keep what blocks of data once took."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
+
+import pyarrow as pa
+
+
+def settle_allocator() -> None:
+    """Has Arrow use the allocator that the package asks for, where it was loaded before the package could ask.
+
+    Its parts in C++ keep the one that they began with. What a user chose stays.
+    """
+    asked = os.environ.get("ARROW_DEFAULT_MEMORY_POOL")
+    if asked == "jemalloc" and pa.default_memory_pool().backend_name == "mimalloc":
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 
 def trim_memory() -> None:
-    """Gives freed memory back to the system; nothing happens where the C library has no call for it. Milliseconds."""
+    """Gives freed memory back to the system; nothing happens where the C library has no call for it. Milliseconds.
+
+    What Arrow has freed is not among it: its allocator gives it back by itself, in time.
+    """
     _trimmer()()
 
 

@@ -143,10 +143,12 @@ class StagedTable:
         writer = self._open(table.schema)
         if self._arrow is None or self._digest is None or not writer.is_open:
             raise RuntimeError(f"table {self.schema.name} [{self.key}] is closed")
-        # In one piece: the digest and the file take each piece of each column for itself.
-        table = table.select(self._arrow.names).cast(self._arrow).combine_chunks()
-        self._digest.update(table)
-        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        table = table.select(self._arrow.names).cast(self._arrow)
+        for start in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
+            # In one piece: the digest and the file take each piece of each column for itself.
+            group = table.slice(start, ROW_GROUP_ROWS).combine_chunks()
+            self._digest.update(group)
+            writer.write_table(group)
         self.rows += table.num_rows
 
     def _open(self, given: pa.Schema) -> pq.ParquetWriter:

@@ -121,6 +121,32 @@ def test_texts_and_lists_that_concatenate_alike_are_told_apart() -> None:
     assert of("box", [1.0], [2.0, 3.0]) != of("box", [1.0, 2.0], [3.0])
 
 
+def test_digests_are_those_of_earlier_versions() -> None:
+    """Tables that were published keep their data version: another digest would have everything after them made anew."""
+    records = [
+        {"number": 1.5, "small": None, "text": "é", "flag": True, "when": datetime.datetime(2020, 1, 2, tzinfo=_UTC)}
+        | {"box": [1.0, 2.0], "vector": None, "place": "a"},
+        {"number": None, "small": -7, "text": None, "flag": None, "when": None}
+        | {"box": None, "vector": [1.0, 2.0, 3.0], "place": None},
+        {"number": 0.0, "small": 7, "text": "", "flag": False, "when": datetime.datetime(1990, 1, 2, tzinfo=_UTC)}
+        | {"box": [], "vector": [0.5, 0.0, -1.0], "place": ""},
+    ]
+    others = pl.DataFrame(
+        {
+            "day": [None, datetime.date(2020, 1, 2), datetime.date(1960, 1, 2)],
+            "length": [datetime.timedelta(1), None, datetime.timedelta(2)],
+            "bytes": [b"a", None, b""],
+            "price": [Decimal("1.20"), None, Decimal("1.30")],
+            "parts": [{"a": 1, "b": "x"}, None, {"a": None, "b": "y"}],
+            "tags": [["a"], [], [None, "b"]],
+            "nested": [[[1]], None, [[2], None]],
+            "nothing": [None, None, None],
+        }
+    )
+    frame = pl.concat([table(records), others], how="horizontal")
+    assert table_digest(EVERY_TYPE, frame) == "278261a01cb38d523d11d9a44923131c"
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow as pa
 
 from fastdup_dagster.images import Margins
-from fastdup_dagster.memory import trim_memory
+from fastdup_dagster.memory import settle_allocator, trim_memory
 from fastdup_dagster.models import EmbeddingModel
 from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
@@ -117,6 +117,7 @@ def compute_features(
         Complete, unpublished tables and a summary; a context manager.
     """
     started = time.perf_counter()
+    settle_allocator()
     parts = store.staging(_STAGE, key)
     if recompute:
         remove_tree(parts)

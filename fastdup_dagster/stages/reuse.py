@@ -114,12 +114,15 @@ class ReusableRows:
         return found
 
     def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pa.Table:
-        """The rows at these places, in this order, one at least. Reads one block of a file at a time."""
+        """The rows at these places, in this order, one at least. Memory holds about twice of them, and a block."""
         blocks: list[pa.Table] = []
         numbers, insides = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
             for block, inside, which in self.groups(int(number), rows[wanted]):
+                if len(inside) * 2 < block.num_rows:  # what is cut out of a block keeps all of it in memory
+                    block = block.take(pl.Series(inside).to_arrow())
+                    inside = np.arange(len(inside))
                 numbers[wanted[which]], insides[wanted[which]] = len(blocks), inside
                 blocks.append(block)
         return picked(blocks, numbers, insides)

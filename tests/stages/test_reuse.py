@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastdup_dagster.schemas import IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
+from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
 from fastdup_dagster.stages.row_files import part_name, write_part
 from fastdup_dagster.storage import TableStore
 
 RECIPE = "r" * 32
+# Outlives what is taken from it.
+COUNTED = pa.proxy_memory_pool(pa.default_memory_pool())
 
 
 def manifest(**changes: Any) -> pl.DataFrame:
@@ -146,7 +149,11 @@ def test_rows_are_taken_in_any_order_from_any_file_and_row_group(tmp_path_factor
         with_types = frame.to_arrow().cast(IMG_STATS.arrow)
         pq.write_table(with_types, paths[-1], row_group_size=data.draw(st.integers(1, 12)))
     every = [(file, row) for file, size in enumerate(sizes) for row in range(size)]
-    wanted = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=40))
+    # Runs, as of tables that hardly changed: rows that lie together are taken in another way than single ones.
+    starts = data.draw(
+        st.lists(st.tuples(st.sampled_from(range(len(every))), st.integers(1, 30)), min_size=1, max_size=9)
+    )
+    wanted = [place for start, length in starts for place in every[start : start + length]]
     rows = ReusableRows(IMG_STATS, RECIPE, paths)
     places = rows.find([f"{RECIPE}:{file}-{row}" for file, row in wanted])
     assert list(zip(*(place.tolist() for place in places), strict=True)) == wanted
@@ -156,3 +163,22 @@ def test_rows_are_taken_in_any_order_from_any_file_and_row_group(tmp_path_factor
     assert frame["content_hash"].to_list() == taken["content_hash"].to_pylist()
     assert np.array_equal(frame["img_w"].to_numpy(), [row for _, row in wanted])
     assert frame["thumbnail"].arr.first().to_list() == [None if row % 3 == 1 else row for _, row in wanted]
+
+
+def test_a_block_of_few_rows_of_each_of_many_row_groups_takes_the_memory_of_its_rows(tmp_path: Path) -> None:
+    groups, size = 60, 256
+    schema = EMBEDDINGS.with_embedding_width(64)
+    keys = [f"{RECIPE}:{row}" for row in range(groups * size)]
+    vectors = pl.Series(np.zeros((len(keys), 64), dtype=np.float32), dtype=pl.Array(pl.Float32, 64))
+    given = {"index": range(len(keys)), "embedding": vectors, "model": ["m"] * len(keys), "source_key": keys}
+    pq.write_table(schema.frame(given).to_arrow().cast(schema.arrow), tmp_path / "a.parquet", row_group_size=size)  # type: ignore[arg-type]
+    rows = ReusableRows(schema, RECIPE, [tmp_path / "a.parquet"])
+    wanted = np.arange(0, len(keys), size)
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(COUNTED)
+    try:
+        taken = rows.take(np.zeros(groups, dtype=np.int32), wanted)
+    finally:
+        pa.set_memory_pool(before)
+    assert taken["source_key"].to_pylist() == [keys[row] for row in wanted]
+    assert COUNTED.max_memory() < 12 * size * 64 * 4, "all row groups were in memory"
