@@ -130,7 +130,8 @@ def test_a_defect_trips_its_check_and_nothing_is_published(
     check: str, change: Callable[[pl.DataFrame], pl.DataFrame], project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = TablePlan.blocks
-    monkeypatch.setattr(TablePlan, "blocks", lambda *given: map(change, right(*given)))
+    changed = lambda *given: (change(pl.DataFrame(block)).to_arrow() for block in right(*given))  # noqa: E731
+    monkeypatch.setattr(TablePlan, "blocks", changed)
     result = run(project)
     assert not result.success
     failed = {e.check_name: e for e in result.get_asset_check_evaluations() if not e.passed}
