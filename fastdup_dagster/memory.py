@@ -13,10 +13,12 @@ import pyarrow as pa
 def settle_allocator() -> None:
     """Has Arrow use the allocator that the package asks for, where it was loaded before the package could ask.
 
-    Its parts in C++ keep the one that they began with. What a user chose stays.
+    Its parts in C++ keep the one that they began with. An allocator that the environment names stays, and any that
+    is not Arrow's own choice.
     """
     asked = os.environ.get("ARROW_DEFAULT_MEMORY_POOL")
-    if asked == "jemalloc" and pa.default_memory_pool().backend_name == "mimalloc":
+    there = asked == "jemalloc" and asked in pa.supported_memory_backends()
+    if there and pa.default_memory_pool().backend_name == "mimalloc":
         pa.set_memory_pool(pa.jemalloc_memory_pool())
 
 

@@ -106,5 +106,6 @@ def _read(bucket: Path) -> tuple[pa.Table, NDArray[np.int64]]:
     with pa.ipc.open_stream(bucket) as stream:
         table = stream.read_all()
     positions = pl.Series(table["_position"])
-    rows = table.drop_columns("_position").combine_chunks().take(positions.arg_sort().to_arrow())
-    return rows, positions.sort().to_numpy()
+    order = positions.arg_sort()
+    rows = table.drop_columns("_position").combine_chunks().take(order.to_arrow())
+    return rows, positions.gather(order).to_numpy()

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
-from fastdup_dagster.stages.row_files import RowFile, open_rows, picked
+from fastdup_dagster.stages.row_files import SHORT_RUN, RowFile, open_rows, picked
 
 NOWHERE = -1
 MODEL_FAILED = "the model failed"
@@ -114,13 +114,15 @@ class ReusableRows:
         return found
 
     def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pa.Table:
-        """The rows at these places, in this order, one at least. Memory holds about twice of them, and a block."""
+        """The rows at these places, in this order, one at least. Memory holds a few times of them, and a block."""
         blocks: list[pa.Table] = []
         numbers, insides = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
         for number in np.unique(file_numbers):
             wanted = np.flatnonzero(file_numbers == number)
             for block, inside, which in self.groups(int(number), rows[wanted]):
-                if len(inside) * 2 < block.num_rows:  # what is cut out of a block keeps all of it in memory
+                # What is cut out of a block keeps all of it in memory, and short runs would be copied in the end.
+                runs = 1 + np.count_nonzero(np.diff(inside) != 1)
+                if len(inside) * 2 < block.num_rows or runs * SHORT_RUN > len(inside):
                     block = block.take(pl.Series(inside).to_arrow())
                     inside = np.arange(len(inside))
                 numbers[wanted[which]], insides[wanted[which]] = len(blocks), inside

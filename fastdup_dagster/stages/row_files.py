@@ -23,7 +23,7 @@ from fastdup_dagster.schemas import TableSchema
 _PART_SUFFIX = ".arrow"
 PARTS = f"part-*{_PART_SUFFIX}"
 # Rows that lie together are cut out, which copies nothing; where runs of them are shorter than this, copying is faster.
-_SHORT_RUN = 8
+SHORT_RUN = 8
 
 
 class RowFile(Protocol):
@@ -80,7 +80,7 @@ def picked(tables: Sequence[pa.Table], numbers: NDArray[np.integer], rows: NDArr
         rows: its place there.
     """
     starts = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(rows, prepend=-2) != 1))
-    if len(starts) * _SHORT_RUN <= len(rows):
+    if len(starts) * SHORT_RUN <= len(rows):
         lengths = np.diff(starts, append=len(rows))
         runs = zip(numbers[starts].tolist(), rows[starts].tolist(), lengths.tolist(), strict=True)
         return pa.concat_tables([tables[number].slice(row, length) for number, row, length in runs])
