@@ -320,7 +320,6 @@ def _config(
         **({"d": vectors.shape[1]} if (vectors := request.embeddings) is not None else {}),
         "subset": None if request.subset is None else list(request.subset),
         "embeddings": None if vectors is None else {"shape": list(vectors.shape)},
-        "annotated": request.annotations is not None,
         "data_type_found": "bbox" if found.manifest["box"].count() else "image",
         "model": None if model is None else model.describe(),
         "index": describe_index(indexed, request.settings),

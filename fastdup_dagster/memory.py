@@ -13,8 +13,8 @@ import pyarrow as pa
 def settle_allocator() -> None:
     """Has Arrow use the allocator that the package asks for, where it was loaded before the package could ask.
 
-    Its parts in C++ keep the one that they began with. An allocator that the environment names stays, and any that
-    is not Arrow's own choice.
+    It stays so for the process; parts of Arrow in C++ keep the one that they began with. An allocator that the
+    environment names stays, and any that is not of the kind that Arrow chooses by itself.
     """
     asked = os.environ.get("ARROW_DEFAULT_MEMORY_POOL")
     there = asked == "jemalloc" and asked in pa.supported_memory_backends()
@@ -25,7 +25,7 @@ def settle_allocator() -> None:
 def trim_memory() -> None:
     """Gives freed memory back to the system; nothing happens where the C library has no call for it. Milliseconds.
 
-    What Arrow has freed is not among it: its allocator gives it back by itself, in time.
+    What Arrow has freed is among it only where it uses the C library's allocator; others give it back by themselves.
     """
     _trimmer()()
 

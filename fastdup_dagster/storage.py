@@ -81,7 +81,7 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
     codecs = {path: "none" if path in floats else "zstd" for path, _ in columns}
     levels = {path: 1 for path, codec in codecs.items() if codec == "zstd"}
     options = {"compression": codecs, "compression_level": levels, "write_statistics": plain}
-    return options | {"use_dictionary": [*plain, *small]}
+    return options | {"use_dictionary": [*plain, *small], "write_page_checksum": True}
 
 
 def _columns(path: str, dtype: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
@@ -183,6 +183,8 @@ class StagedTable:
         """Moves the file to its place, and returns it: readers see the old table or the new one, never a part."""
         self.close()
         self.target.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())  # else a crash of the machine may leave the name and not the rows
         self.path.replace(self.target)
         return str(self.target)
 

@@ -148,11 +148,6 @@ class SavedRun:
         return self._config["model"] is None
 
     @property
-    def has_annotations(self) -> bool:
-        """Whether there were annotations."""
-        return bool(self._config["annotated"])
-
-    @property
     def input_dir(self) -> InputDir | None:
         """The input as it was given, or absolute where that means another place by now."""
         given: InputDir | None = self._config["input_dir"]

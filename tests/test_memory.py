@@ -7,7 +7,10 @@ import platform
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
+
+from fastdup_dagster.memory import settle_allocator
 
 SETTLED = """
 import pyarrow
@@ -37,3 +40,16 @@ def test_arrow_uses_jemalloc_unless_the_user_chose_another(imports: str) -> None
     assert allocator(imports, "system") == "system"
     assert allocator(imports, "mimalloc") == "mimalloc"
     assert allocator(f"{imports}\nimport pyarrow\npyarrow.set_memory_pool(pyarrow.system_memory_pool())") == "system"
+
+
+def test_an_arrow_without_that_allocator_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pa.default_memory_pool()
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
+    monkeypatch.setattr(pa, "supported_memory_backends", lambda: ["mimalloc", "system"])
+    monkeypatch.setattr(pa, "jemalloc_memory_pool", None)  # cannot be called
+    pa.set_memory_pool(pa.mimalloc_memory_pool())
+    try:
+        settle_allocator()
+        assert pa.default_memory_pool().backend_name == "mimalloc"
+    finally:
+        pa.set_memory_pool(before)

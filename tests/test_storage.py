@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -246,6 +247,20 @@ def test_nothing_is_visible_before_publishing_and_everything_after(tmp_path: Pat
         assert staged.publish() == str(store.path("knn_graph", "a/b"))
     assert store.read("knn_graph", "a/b").equals(edges(2))
     assert not staged.path.exists()
+
+
+def test_a_table_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a crash of the machine may leave a file with a hole, when the parts that it was made from are gone."""
+    store, sync = TableStore(tmp_path), os.fsync
+    synced: list[tuple[int, bool]] = []
+
+    def watched(file: int) -> None:
+        synced.append((os.fstat(file).st_ino, store.exists("knn_graph", "a/b")))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    store.write(KNN_GRAPH, "a/b", KNN_GRAPH.frame())
+    assert synced == [(store.path("knn_graph", "a/b").stat().st_ino, False)]
 
 
 def test_readers_see_the_old_table_until_the_new_one_is_published(tmp_path: Path) -> None:

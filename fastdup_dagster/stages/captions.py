@@ -8,7 +8,6 @@ batches, never the data set. What cannot be captioned keeps its row, with the re
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -28,7 +27,7 @@ from fastdup_dagster.stages.caption_worker import CaptionWorker, PreparedChunk
 from fastdup_dagster.stages.chunk_pool import worked
 from fastdup_dagster.stages.decode_worker import Task, reading_runs
 from fastdup_dagster.stages.read_ahead import remote_reader
-from fastdup_dagster.stages.reuse import MODEL_FAILED
+from fastdup_dagster.stages.reuse import MODEL_FAILED, text_hash
 from fastdup_dagster.stages.row_files import open_rows
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
@@ -89,7 +88,7 @@ def caption_recipe(settings: Settings, captioner: str) -> str:
         captioner: its id. What it runs on is no part of it: another device is no reason to caption anything again.
     """
     text = "\0".join([_VERSION, captioner, settings.fingerprint("max_pixels"), repr(Margins.of(settings))])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return text_hash(text)
 
 
 def stage_captions(

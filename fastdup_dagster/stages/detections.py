@@ -7,7 +7,6 @@ goes on.
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from collections import deque
@@ -31,7 +30,7 @@ from fastdup_dagster.stages.embedding_backend import Progress
 from fastdup_dagster.stages.frame_turns import Turn, turns
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.read_ahead import reader_of
-from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
+from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys, text_hash
 from fastdup_dagster.stages.row_files import PARTS, part_name, write_part
 from fastdup_dagster.stages.table_plan import frame_of
 from fastdup_dagster.storage import TableStore, remove_tree
@@ -150,7 +149,7 @@ class Published:
 
 def recipe(settings: Settings, detector: str) -> str:
     """What a row must have been made by to be of use: this code, the detector with that id and what it runs on."""
-    return _hash("\0".join([_VERSION, detector, settings.fingerprint("max_pixels", "providers")]))
+    return text_hash("\0".join([_VERSION, detector, settings.fingerprint("max_pixels", "providers")]))
 
 
 def detect(
@@ -336,7 +335,3 @@ def _refused(files: pl.DataFrame) -> pl.DataFrame:
             pl.lit([], dtype=pl.List(pl.Float64)).alias("confidences"),
         )
     )
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

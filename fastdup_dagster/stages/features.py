@@ -7,7 +7,7 @@ tables that are ready to publish. Memory holds a few chunks a worker, never the 
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -26,6 +26,7 @@ from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.embedding_backend import EmbeddingBackend, LocalBackend, Progress, Work
+from fastdup_dagster.stages.reuse import text_hash
 from fastdup_dagster.stages.row_files import with_columns
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
@@ -72,8 +73,8 @@ class Features:
     _parts: Path
 
     def finish(self) -> None:
-        """Removes the part files, and what killed passes left; call it once the tables are published."""
-        remove_tree(self._parts)
+        """Removes the part files of these tables, and what killed passes left; call it once they are published."""
+        _clear(self._parts, self.staged)
         for table in self.staged.values():
             remove_tree(table.path.parent)
 
@@ -120,7 +121,7 @@ def compute_features(
     settle_allocator()
     parts = store.staging(_STAGE, key)
     if recompute:
-        remove_tree(parts)
+        _clear(parts, tables)
     plans = {name: _plan(name, manifest, settings, model, store, key, recompute) for name in tables}
     failed = manifest["error_code"].is_not_null().to_numpy()
     tasks = [task for task in tasks_of(manifest, plans) if not failed[task.position]]
@@ -150,6 +151,16 @@ def compute_features(
     return Features(staged, summary, parts)
 
 
+def _clear(parts: Path, tables: Collection[str]) -> None:
+    """Removes unfinished work, but for the parts of tables other than these: their pass may go on later."""
+    others = set(FEATURE_TABLES) - set(tables)
+    with contextlib.suppress(OSError):
+        for entry in list(parts.iterdir()):
+            if entry.name not in others:
+                remove_tree(entry)
+        parts.rmdir()
+
+
 def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     """What decides a row besides the image itself: 32 hex digits."""
     names = ["max_pixels"]
@@ -159,7 +170,7 @@ def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:
     else:
         made_by += [model.id, model.provider]
     text = "\0".join([_RECIPE_VERSIONS[table], table, settings.fingerprint(*names), *made_by])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return text_hash(text)
 
 
 def feature_schema(table: str, model: EmbeddingModel) -> TableSchema:

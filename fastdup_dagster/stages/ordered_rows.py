@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from fastdup_dagster.memory import trim_memory
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows
+from fastdup_dagster.stages.row_files import rows_at
 
-# As many blocks are in memory at a time; more in a very large table, so that few enough files are open.
+# A bucket is read whole, and takes twice its bytes until it is in order. It is larger in a very large table, so that
+# few enough files are open: a process may have 256 on some systems, and two tables are put together at a time.
 _BUCKET_BLOCKS = 2
-_MOST_BUCKETS = 200
+_MOST_BUCKETS = 80
 # Reading a row group this many times is not worth a second copy of the table.
 _TIMES = 3
 
@@ -88,8 +90,7 @@ def _deal(
                 positions = wanted[which]
                 order = np.argsort(positions, kind="stable")
                 positions = positions[order]
-                # By way of polars: an array of pyarrow made of one of NumPy would have it import pandas.
-                taken = group.take(pl.Series(inside[order]).to_arrow())
+                taken = rows_at(group, inside[order])
                 taken = taken.append_column("_position", pl.Series(positions).to_arrow())
                 starts = np.flatnonzero(np.diff(positions // size, prepend=-1))
                 for start, end in zip(starts, [*starts[1:], len(positions)], strict=True):
@@ -105,7 +106,6 @@ def _read(bucket: Path) -> tuple[pa.Table, NDArray[np.int64]]:
         return pa.table({}), np.empty(0, dtype=np.int64)
     with pa.ipc.open_stream(bucket) as stream:
         table = stream.read_all()
-    positions = pl.Series(table["_position"])
-    order = positions.arg_sort()
-    rows = table.drop_columns("_position").combine_chunks().take(order.to_arrow())
-    return rows, positions.gather(order).to_numpy()
+    positions = pl.Series(table["_position"]).to_numpy()
+    order = np.argsort(positions)
+    return rows_at(table.drop_columns("_position").combine_chunks(), order), positions[order]

@@ -7,8 +7,8 @@ under the same recipe, which costs a read. Rows that failed for a reason that ma
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
-from fastdup_dagster.stages.row_files import SHORT_RUN, RowFile, open_rows, picked
+from fastdup_dagster.stages.row_files import SHORT_RUN, RowFile, open_rows, picked, rows_at
 
 NOWHERE = -1
 MODEL_FAILED = "the model failed"
 # One of the published table and one of a part: between rows that are known lie those that are new.
 _HELD = 2
+_MAPPING = threading.Lock()
 # Reasons that are not in the bytes: the next time they may be gone.
 _TRANSIENT = ("READ_ERROR", "MISSING_FILE", "MISSING_ANNOTATION", MODEL_FAILED)
 
@@ -37,10 +38,11 @@ def source_keys(manifest: pl.DataFrame, recipe: str) -> list[str]:
         pl.col("box").list.eval(pl.element().cast(pl.String)).list.join(","),
         "timestamp",
     )
-    return [f"{recipe}:{_hash(repr(row))}" for row in columns.iter_rows()]
+    return [f"{recipe}:{text_hash(repr(row))}" for row in columns.iter_rows()]
 
 
-def _hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """What recipes and tokens are told apart by: BLAKE2b, 32 hex digits."""
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -58,6 +60,7 @@ class ReusableRows:
         self.recipe = recipe
         self._files: list[Path] = []
         self._by_key: dict[str, tuple[int, int]] = {}
+        self._by_content: dict[str, tuple[int, int]] | None = None
         # The blocks that were read last: where rows are in order, the next ones often begin in them.
         self._held: dict[tuple[int, int], pa.Table] = {}
         for path in files:
@@ -88,10 +91,6 @@ class ReusableRows:
         """The files, by number."""
         return self._files
 
-    def path(self, number: int) -> Path:
-        """The file of a number."""
-        return self._files[number]
-
     def find(self, keys: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Where the rows of these keys are: file numbers (NOWHERE if not known) and rows."""
         places = [self._by_key.get(key, (NOWHERE, 0)) for key in keys]
@@ -99,10 +98,14 @@ class ReusableRows:
 
     def find_content(self, content_hash: str) -> tuple[int, int] | None:
         """Where a row made from the same bytes by the same recipe is."""
+        if self._by_content is None:
+            with _MAPPING:  # all threads of a pass ask at the same time
+                if self._by_content is None:
+                    self._by_content = self._mapped()
         return self._by_content.get(content_hash)
 
-    @cached_property
-    def _by_content(self) -> dict[str, tuple[int, int]]:
+    def _mapped(self) -> dict[str, tuple[int, int]]:
+        """Places of the rows, by the hash of the bytes that they were made from."""
         known = set(self._by_key.values())
         found: dict[str, tuple[int, int]] = {}
         for number in sorted({number for number, _ in known}):
@@ -114,7 +117,11 @@ class ReusableRows:
         return found
 
     def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pa.Table:
-        """The rows at these places, in this order, one at least. Memory holds a few times of them, and a block."""
+        """The rows at these places, in this order, one at least. Memory holds a few times of them, and a block.
+
+        Raises:
+            OSError: if a file turns out to be damaged.
+        """
         blocks: list[pa.Table] = []
         numbers, insides = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
         for number in np.unique(file_numbers):
@@ -123,7 +130,7 @@ class ReusableRows:
                 # What is cut out of a block keeps all of it in memory, and short runs would be copied in the end.
                 runs = 1 + np.count_nonzero(np.diff(inside) != 1)
                 if len(inside) * 2 < block.num_rows or runs * SHORT_RUN > len(inside):
-                    block = block.take(pl.Series(inside).to_arrow())
+                    block = rows_at(block, inside)
                     inside = np.arange(len(inside))
                 numbers[wanted[which]], insides[wanted[which]] = len(blocks), inside
                 blocks.append(block)
@@ -133,13 +140,13 @@ class ReusableRows:
         """The same as a frame."""
         taken = self.take(file_numbers, rows)
         # In a copy: polars refuses arrays with nulls that begin in the middle of others.
-        return pl.DataFrame(taken.take(pl.int_range(len(rows), eager=True).to_arrow()))
+        return pl.DataFrame(rows_at(taken, np.arange(len(rows))))
 
     def groups(
         self, file_number: int, rows: NDArray[np.int64]
     ) -> Iterator[tuple[pa.Table, NDArray[np.int64], NDArray[np.int64]]]:
         """For each block that holds some of the rows: the block, rows inside it, and which of `rows` they are."""
-        with open_rows(self.path(file_number)) as file:
+        with open_rows(self._files[file_number]) as file:
             sizes = file.sizes
             ends = np.cumsum(sizes)
             groups = np.searchsorted(ends, rows, side="right")
@@ -154,6 +161,12 @@ class ReusableRows:
         if block is None:
             while len(self._held) >= _HELD:  # before the next is read, so that there are not more
                 self._held.pop(next(iter(self._held)))
-            block = file.block(place[1])
+            try:
+                block = file.block(place[1])
+            except (OSError, pa.ArrowException) as error:
+                raise OSError(
+                    f"{self._files[place[0]]} is damaged ({error}): "
+                    "run once with recompute=True (--recompute on the command line), which reads every image again"
+                ) from error
         self._held[place] = block  # the last of all to go
         return block

@@ -22,6 +22,8 @@ from fastdup_dagster.schemas import TableSchema
 
 _PART_SUFFIX = ".arrow"
 PARTS = f"part-*{_PART_SUFFIX}"
+# Rows of a part that are read at a time: of the same order as those of a published table's row group.
+_PART_BLOCK = 1_024
 # Rows that lie together are cut out, which copies nothing; where runs of them are shorter than this, copying is faster.
 SHORT_RUN = 8
 
@@ -56,7 +58,7 @@ def open_rows(path: Path) -> Iterator[RowFile]:
         with pa.OSFile(str(path), "rb") as source:
             yield _Part(source)
     else:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield _Table(path, file)
 
 
@@ -85,8 +87,14 @@ def picked(tables: Sequence[pa.Table], numbers: NDArray[np.integer], rows: NDArr
         runs = zip(numbers[starts].tolist(), rows[starts].tolist(), lengths.tolist(), strict=True)
         return pa.concat_tables([tables[number].slice(row, length) for number, row, length in runs])
     offsets = np.cumsum([0, *(table.num_rows for table in tables)])
-    # In one piece, as `take` looks for the piece of each row; by way of polars, as pyarrow would import pandas.
-    return pa.concat_tables(tables).combine_chunks().take(pl.Series(offsets[numbers] + rows).to_arrow())
+    # In one piece, as `take` looks for the piece of each row.
+    return rows_at(pa.concat_tables(tables).combine_chunks(), offsets[numbers] + rows)
+
+
+def rows_at(table: pa.Table, places: NDArray[np.integer]) -> pa.Table:
+    """A copy of the rows at these places, in this order."""
+    # By way of polars: pyarrow would import pandas to look at an array of NumPy.
+    return table.take(pl.Series(places).to_arrow())
 
 
 def with_columns(table: pa.Table, columns: Mapping[str, pl.Series]) -> pa.Table:
@@ -106,7 +114,7 @@ def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
     try:
         with temporary.open("wb") as file:
             with pa.ipc.new_file(file, schema.arrow) as writer:
-                writer.write_table(table)
+                writer.write_table(table, max_chunksize=_PART_BLOCK)
             file.flush()
             os.fsync(file.fileno())  # the format would not notice a hole that a crash of the machine leaves
         temporary.rename(path)

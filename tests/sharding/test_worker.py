@@ -61,11 +61,11 @@ def test_the_tables_are_those_of_a_local_pass(mixed, local, tmp_path: Path) -> N
 
 def test_what_is_published_is_known_by_its_bytes(mixed, local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mixed.run(tmp_path)
-    keys = reuse._hash
-    monkeypatch.setattr(reuse, "_hash", lambda text: keys(f"touched {text}"))
+    keys = reuse.text_hash
+    monkeypatch.setattr(reuse, "text_hash", lambda text: keys(f"touched {text}"))
     digests, summary = mixed.run(tmp_path, InThisProcess())
     assert (summary.inferred, summary.computed, digests) == (0, 0, local)
-    monkeypatch.setattr(reuse, "_hash", keys)
+    monkeypatch.setattr(reuse, "text_hash", keys)
     monkeypatch.setattr(worker, "_KNOWN_ROWS", 1)  # too many to hold: computed again, to the same rows
     digests, summary = mixed.run(tmp_path, InThisProcess())
     assert summary.inferred >= mixed.distinct and digests == local

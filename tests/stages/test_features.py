@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from fastdup_dagster.images import ImageError
@@ -442,6 +443,31 @@ def test_an_unpublished_pass_is_not_done_twice(bench: Bench) -> None:
     write(bench.folder, 3, first=90)
     assert bench.run(publish=False).inferred == 3
     assert bench.run().inferred == 0
+
+
+def test_a_pass_of_one_table_leaves_what_another_pass_did_for_the_other(bench: Bench) -> None:
+    write(bench.folder, 3, first=90)
+    bench.run(publish=False)
+    assert bench.inferred == 3
+    bench.run(tables=("img_stats",))
+    assert (bench.inferred, bench.reads) == (0, [])
+    bench.run(tables=("img_stats",), recompute=True)
+    bench.run()
+    assert (bench.inferred, bench.reads) == (0, [])
+
+
+@pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="this Arrow has no jemalloc")
+def test_a_pass_settles_the_allocator_of_an_arrow_that_was_there_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pa.default_memory_pool()
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
+    pa.set_memory_pool(pa.mimalloc_memory_pool())
+    try:
+        bench.run()
+        assert pa.default_memory_pool().backend_name == "jemalloc"
+    finally:
+        pa.set_memory_pool(before)
 
 
 class Stopped(Exception):

@@ -92,3 +92,13 @@ def test_reading_grows_with_the_rows_not_with_their_square(
         sum(block.num_rows for block in ordered_blocks(rows, files, places, BLOCK, tmp_path) if block is not None) == n
     )
     assert read <= 2 * n // BLOCK
+
+
+def test_few_files_are_open_however_large_the_table_is(tmp_path: Path) -> None:
+    n = 2_000
+    rows, files, places = written(tmp_path, np.random.default_rng(0).permutation(n))
+    blocks = ordered_blocks(rows, files, places, BLOCK, tmp_path)
+    assert next(blocks) is not None  # all is dealt out by now
+    (buckets,) = tmp_path.glob("order-*")
+    assert 2 < len(list(buckets.iterdir())) <= 80
+    assert 1 + sum(block is not None for block in blocks) == n // BLOCK

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
+from fastdup_dagster.stages import reuse
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
-from fastdup_dagster.stages.row_files import part_name, write_part
+from fastdup_dagster.stages.row_files import RowFile, open_rows, part_name, write_part
 from fastdup_dagster.storage import TableStore
 
 RECIPE = "r" * 32
@@ -41,7 +47,7 @@ def stats(*rows: tuple[str, str | None, str | None]) -> pl.DataFrame:
             "error_code": columns[2],
             "img_w": range(len(rows)),
             # Some have none, as of images that cannot be decoded.
-            "thumbnail": [None if row % 3 == 1 else [row] * THUMBNAIL_BYTES for row in range(len(rows))],
+            "thumbnail": [None if row % 3 == 1 else [row % 256] * THUMBNAIL_BYTES for row in range(len(rows))],
         }
     )
 
@@ -165,8 +171,8 @@ def test_rows_are_taken_in_any_order_from_any_file_and_row_group(tmp_path_factor
     assert frame["thumbnail"].arr.first().to_list() == [None if row % 3 == 1 else row for _, row in wanted]
 
 
-@pytest.mark.parametrize("step", [256, 2])
-def test_rows_of_many_row_groups_take_a_few_times_their_memory(step: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "run"), [(256, 1), (2, 1), (256, 16)])
+def test_rows_of_many_row_groups_take_a_few_times_their_memory(step: int, run: int, tmp_path: Path) -> None:
     groups, size = 60, 256
     schema = EMBEDDINGS.with_embedding_width(64)
     keys = [f"{RECIPE}:{row}" for row in range(groups * size)]
@@ -174,7 +180,7 @@ def test_rows_of_many_row_groups_take_a_few_times_their_memory(step: int, tmp_pa
     given = {"index": range(len(keys)), "embedding": vectors, "model": ["m"] * len(keys), "source_key": keys}
     pq.write_table(schema.frame(given).to_arrow().cast(schema.arrow), tmp_path / "a.parquet", row_group_size=size)  # type: ignore[arg-type]
     rows = ReusableRows(schema, RECIPE, [tmp_path / "a.parquet"])
-    wanted = np.arange(0, len(keys), step)
+    wanted = (np.arange(0, len(keys), step)[:, None] + np.arange(run)).ravel()
     before = pa.default_memory_pool()
     POOLS.append(pa.proxy_memory_pool(before))
     pa.set_memory_pool(POOLS[-1])
@@ -184,3 +190,60 @@ def test_rows_of_many_row_groups_take_a_few_times_their_memory(step: int, tmp_pa
         pa.set_memory_pool(before)
     assert taken["source_key"].to_pylist() == [keys[row] for row in wanted]
     assert POOLS[-1].max_memory() < 3.5 * taken.nbytes + 8 * size * 64 * 4
+
+
+def test_a_part_is_read_in_blocks(tmp_path: Path) -> None:
+    frame = stats(*[(f"{RECIPE}:{row}", f"h{row}", None) for row in range(2_500)])
+    path = tmp_path / part_name("large")
+    write_part(IMG_STATS, frame, path)
+    with open_rows(path) as file:
+        assert list(file.sizes) == [1_024, 1_024, 452]
+        assert pl.concat([pl.DataFrame(file.block(number)) for number in range(3)]).equals(frame)
+
+
+@pytest.mark.parametrize("table", ["embeddings", "img_stats"])
+def test_a_hole_in_a_published_table_is_an_error_that_names_file_and_remedy(table: str, tmp_path: Path) -> None:
+    """A disk that lost a piece must not turn into vectors of zeros."""
+    random = np.random.default_rng(0)
+    n, store = 600, TableStore(tmp_path)
+    keys = [f"{RECIPE}:{row}" for row in range(n)]
+    schema = EMBEDDINGS.with_embedding_width(64) if table == "embeddings" else IMG_STATS
+    frame = stats(*[(key, None, None) for key in keys])
+    if table == "embeddings":
+        vectors = pl.Series(random.normal(size=(n, 64)).astype(np.float32), dtype=pl.Array(pl.Float32, 64))
+        frame = schema.frame({"index": range(n), "embedding": vectors, "model": ["m"] * n, "source_key": keys})  # type: ignore[dict-item]
+    store.write(schema, "pets/train", frame)
+    path = store.path(table, "pets/train")
+    with pq.ParquetFile(path) as file:
+        columns = [file.metadata.row_group(0).column(place) for place in range(file.metadata.num_columns)]
+    column = next(c for c in columns if c.path_in_schema.split(".")[0] in ("embedding", "img_w"))
+    content = bytearray(path.read_bytes())
+    middle = column.data_page_offset + column.total_compressed_size // 2
+    content[middle : middle + 16] = bytes(16) if any(content[middle : middle + 16]) else b"\xff" * 16
+    path.write_bytes(content)
+    rows = ReusableRows(schema, RECIPE, [path])
+    places = rows.find(keys)
+    assert places[0].tolist() == [0] * n
+    with pytest.raises(OSError, match=f"{re.escape(str(path))} is damaged .*recompute=True"):
+        rows.take(*places)
+
+
+def test_threads_that_ask_at_once_have_the_bytes_mapped_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = published(tmp_path, "train", stats((f"{RECIPE}:a", "h1", None)))
+    rows = ReusableRows(IMG_STATS, RECIPE, [path])
+    opened: list[Path] = []
+    all_asking = threading.Barrier(4)
+
+    def slowly(path: Path) -> AbstractContextManager[RowFile]:
+        opened.append(path)
+        time.sleep(0.05)
+        return open_rows(path)
+
+    def ask(_: int) -> tuple[int, int] | None:
+        all_asking.wait()
+        return rows.find_content("h1")
+
+    monkeypatch.setattr(reuse, "open_rows", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [(0, 0)] * 4
+    assert opened == [path]
