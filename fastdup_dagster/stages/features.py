@@ -228,7 +228,6 @@ def _assemble(
         if stop.is_set():
             return
         staged.write(_flagged(block, settings))
-        trim_memory()
     staged.close()
 
 

@@ -17,7 +17,6 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fastdup_dagster.memory import trim_memory
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows
 from fastdup_dagster.stages.row_files import rows_at
 
@@ -71,7 +70,6 @@ def _from_buckets(
         _deal(rows, files, places, size, buckets)
         for number, bucket in enumerate(buckets):
             table, positions = _read(bucket)
-            trim_memory()
             for start in range(number * size, min(number * size + size, len(files)), block):
                 first, last = np.searchsorted(positions, [start, start + block]).tolist()
                 yield table.slice(first, last - first) if last > first else None
