@@ -75,13 +75,14 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
     columns = [column for field in schema for column in _columns(field.name, field.type)]
     # Statistics of what lists hold serve nobody.
     plain = [path for path, dtype in columns if path in schema.names]
-    # Bytes are four each without a dictionary. Of vectors compression saves a twelfth, and doubles the time of reading.
+    # Of vectors compression saves a twelfth, and doubles the time of reading.
     floats = {path for path, dtype in columns if path not in plain and pa.types.is_floating(dtype)}
-    small = [path for path, dtype in columns if dtype == pa.uint8()]
     codecs = {path: "none" if path in floats else "zstd" for path, _ in columns}
     levels = {path: 1 for path, codec in codecs.items() if codec == "zstd"}
+    # Bytes are four each without a dictionary. Elsewhere it costs more than it saves: zstd sees where values repeat.
+    small = [path for path, dtype in columns if dtype == pa.uint8()]
     options = {"compression": codecs, "compression_level": levels, "write_statistics": plain}
-    return options | {"use_dictionary": [*plain, *small], "write_page_checksum": True}
+    return options | {"use_dictionary": small or False, "write_page_checksum": True}
 
 
 def _columns(path: str, dtype: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:

@@ -24,7 +24,7 @@ from fastdup_dagster.results import Results, with_annotations
 from fastdup_dagster.schemas import CAPTIONS
 from fastdup_dagster.settings import CaptionSettings
 from fastdup_dagster.stages.captions import caption_recipe, stage_captions
-from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.stages.reuse import source_keys, source_tokens
 from fastdup_dagster.storage import BusyError, TableStore, remove_tree
 from fastdup_dagster.work_dir import KEY
 
@@ -110,7 +110,7 @@ def _captions(results: Results, request: CaptionRequest, wanted: pl.DataFrame) -
     with store.lock("captions", key):
         there = store.exists("captions", key)
         kept: list[str] = store.read("captions", key, ["source_key"])["source_key"].to_list() if there else []
-        known = pl.Series(source_keys(results.manifest, recipe), dtype=pl.String).is_in(kept)
+        known = pl.Series(source_keys(source_tokens(results.manifest), recipe), dtype=pl.String).is_in(kept)
         listed = results.manifest.filter(known | pl.col("index").is_in(wanted["index"].implode()))
         with stage_captions(listed, settings, captioner, request.how.batch_size, store, key) as captions:
             captions.staged.publish()

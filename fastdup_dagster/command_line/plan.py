@@ -35,7 +35,7 @@ from fastdup_dagster.sources.s3 import holds_anything
 from fastdup_dagster.sources.splits import WHOLE, find_splits
 from fastdup_dagster.stages.features import FEATURE_TABLES, recipe
 from fastdup_dagster.stages.neighbours import new_index
-from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.stages.reuse import source_keys, source_tokens
 from fastdup_dagster.stages.split_listing import list_split
 from fastdup_dagster.storage import TableStore, open_store
 
@@ -352,12 +352,12 @@ def _fresh(
     listing: pl.DataFrame, settings: Settings, model: EmbeddingModel, store: TableStore, key: str
 ) -> pl.DataFrame:
     """Rows that no published table has: new, changed, or made by another model."""
-    fresh = np.zeros(listing.height, dtype=bool)
+    fresh, tokens = np.zeros(listing.height, dtype=bool), source_tokens(listing)
     for table in FEATURE_TABLES:
         if not store.exists(table, key):
             return listing
         known = set(store.read(table, key, ["source_key"])["source_key"])
-        fresh |= [name not in known for name in source_keys(listing, recipe(table, settings, model))]
+        fresh |= [name not in known for name in source_keys(tokens, recipe(table, settings, model))]
     return listing.filter(fresh)
 
 

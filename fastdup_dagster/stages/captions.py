@@ -27,7 +27,7 @@ from fastdup_dagster.stages.caption_worker import CaptionWorker, PreparedChunk
 from fastdup_dagster.stages.chunk_pool import worked
 from fastdup_dagster.stages.decode_worker import Task, reading_runs
 from fastdup_dagster.stages.read_ahead import remote_reader
-from fastdup_dagster.stages.reuse import MODEL_FAILED, text_hash
+from fastdup_dagster.stages.reuse import MODEL_FAILED, source_tokens, text_hash
 from fastdup_dagster.stages.row_files import open_rows
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
@@ -147,7 +147,7 @@ def _plan(
         remove_tree(parts)
     parts.mkdir(parents=True, exist_ok=True)
     published = [] if recompute or not store.exists(CAPTIONS.name, key) else [store.fetch(CAPTIONS.name, key, parts)]
-    return TablePlan.of(CAPTIONS, recipe, manifest, published, parts)
+    return TablePlan.of(CAPTIONS, recipe, manifest, source_tokens(manifest), published, parts)
 
 
 def _caption_all(

@@ -30,7 +30,7 @@ from fastdup_dagster.stages.embedding_backend import Progress
 from fastdup_dagster.stages.frame_turns import Turn, turns
 from fastdup_dagster.stages.image_manifest import FindBoxes, instance_id
 from fastdup_dagster.stages.read_ahead import reader_of
-from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys, text_hash
+from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys, source_tokens, text_hash
 from fastdup_dagster.stages.row_files import PARTS, part_name, write_part
 from fastdup_dagster.stages.table_plan import frame_of
 from fastdup_dagster.storage import TableStore, remove_tree
@@ -136,7 +136,7 @@ class Published:
     def __call__(self, files: pl.DataFrame) -> pl.DataFrame:
         """The listing; an image of which nothing is known is as one in which nothing was found."""
         well = files.filter(pl.col("error_code").is_null())
-        keys = source_keys(well, recipe(self._settings, self._detector))
+        keys = source_keys(source_tokens(well), recipe(self._settings, self._detector))
         table = self._store.read(DETECTIONS.name, self._key)
         rows = table.filter(pl.col("source_key") != "").drop("index")
         asked = well.select("index").with_columns(pl.Series("source_key", keys, dtype=pl.String))
@@ -197,7 +197,7 @@ def look(
     parts.mkdir(parents=True, exist_ok=True)
     kept = [] if recompute or not store.exists(DETECTIONS.name, key) else [store.fetch(DETECTIONS.name, key, parts)]
     rows = ReusableRows(DETECTIONS, made_by, [*kept, *sorted(parts.glob(PARTS))])
-    keys = source_keys(files, made_by)
+    keys = source_keys(source_tokens(files), made_by)
     places, numbers = rows.find(keys)
     listed_well = files["error_code"].is_null().to_numpy()
     known = (places != NOWHERE) & listed_well

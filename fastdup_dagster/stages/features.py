@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from fastdup_dagster.schemas import EMBEDDINGS, IMG_STATS, TableSchema
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.embedding_backend import EmbeddingBackend, LocalBackend, Progress, Work
-from fastdup_dagster.stages.reuse import text_hash
+from fastdup_dagster.stages.reuse import source_tokens, text_hash
 from fastdup_dagster.stages.row_files import with_columns
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
@@ -122,7 +122,8 @@ def compute_features(
     parts = store.staging(_STAGE, key)
     if recompute:
         _clear(parts, tables)
-    plans = {name: _plan(name, manifest, settings, model, store, key, recompute) for name in tables}
+    tokens = source_tokens(manifest)
+    plans = {name: _plan(name, manifest, tokens, settings, model, store, key, recompute) for name in tables}
     failed = manifest["error_code"].is_not_null().to_numpy()
     tasks = [task for task in tasks_of(manifest, plans) if not failed[task.position]]
     reused = len(manifest) - len(tasks) - int(failed.sum())
@@ -181,6 +182,7 @@ def feature_schema(table: str, model: EmbeddingModel) -> TableSchema:
 def _plan(
     name: str,
     manifest: pl.DataFrame,
+    tokens: Sequence[str],
     settings: Settings,
     model: EmbeddingModel,
     store: TableStore,
@@ -192,7 +194,7 @@ def _plan(
     parts = store.staging(_STAGE, key, name, made_by)
     parts.mkdir(parents=True, exist_ok=True)
     published = [] if recompute or not store.exists(name, key) else [store.fetch(name, key, parts)]
-    return TablePlan.of(schema, made_by, manifest, published, parts)
+    return TablePlan.of(schema, made_by, manifest, tokens, published, parts)
 
 
 def _assemble_all(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from fastdup_dagster.stages.reuse import source_keys
+from fastdup_dagster.stages.reuse import source_tokens
 from fastdup_dagster.storage import TableStore
 
 # The table that the ids of each table of edges come from; the first ones come from the listing.
@@ -26,10 +26,6 @@ _IDS_FROM = {
 
 class MixedTablesError(ValueError):
     """A published table was made from another listing than the published one; the message names both."""
-
-
-def _tokens(manifest: pl.DataFrame) -> list[str]:
-    return source_keys(manifest, "")  # the key of a row without the recipe that it was made by
 
 
 def _same(tokens: Sequence[str], table: pl.DataFrame) -> bool:
@@ -48,7 +44,7 @@ def check_together(key: str, manifest: pl.DataFrame, **tables: pl.DataFrame) -> 
     Raises:
         MixedTablesError: naming the table and what to do.
     """
-    tokens = _tokens(manifest)
+    tokens = source_tokens(manifest)
     for name, table in tables.items():
         if not _same(tokens, table):
             raise MixedTablesError(

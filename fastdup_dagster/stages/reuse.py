@@ -28,8 +28,8 @@ _MAPPING = threading.Lock()
 _TRANSIENT = ("READ_ERROR", "MISSING_FILE", "MISSING_ANNOTATION", MODEL_FAILED)
 
 
-def source_keys(manifest: pl.DataFrame, recipe: str) -> list[str]:
-    """`recipe:token` of each row; the token is a hash of path, change token and geometry."""
+def source_tokens(manifest: pl.DataFrame) -> list[str]:
+    """What each row is made from: a hash of path, change token and geometry, 32 hex digits."""
     columns = manifest.select(
         "uri",
         "file_size",
@@ -38,7 +38,12 @@ def source_keys(manifest: pl.DataFrame, recipe: str) -> list[str]:
         pl.col("box").list.eval(pl.element().cast(pl.String)).list.join(","),
         "timestamp",
     )
-    return [f"{recipe}:{text_hash(repr(row))}" for row in columns.iter_rows()]
+    return [text_hash(repr(row)) for row in columns.iter_rows()]
+
+
+def source_keys(tokens: Sequence[str], recipe: str) -> list[str]:
+    """`recipe:token` of each token: how a row of a table is found that was made from the same by the same recipe."""
+    return [f"{recipe}:{token}" for token in tokens]
 
 
 def text_hash(text: str) -> str:
@@ -106,14 +111,16 @@ class ReusableRows:
 
     def _mapped(self) -> dict[str, tuple[int, int]]:
         """Places of the rows, by the hash of the bytes that they were made from."""
-        known = set(self._by_key.values())
+        known: dict[int, list[tuple[int, int]]] = {}
+        for place in sorted(self._by_key.values()):
+            known.setdefault(place[0], []).append(place)
         found: dict[str, tuple[int, int]] = {}
-        for number in sorted({number for number, _ in known}):
+        for number, places in known.items():
             with open_rows(self._files[number]) as file:
                 hashes = file.columns(["content_hash"])["content_hash"]
-            for row, value in enumerate(hashes):
-                if value is not None and (number, row) in known:
-                    found.setdefault(value, (number, row))
+            for value, place in zip(hashes.gather([row for _, row in places]), places, strict=True):
+                if value is not None:
+                    found.setdefault(value, place)
         return found
 
     def take(self, file_numbers: NDArray[np.int32], rows: NDArray[np.int64]) -> pa.Table:

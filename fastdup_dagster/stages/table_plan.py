@@ -50,7 +50,13 @@ class TablePlan:
 
     @classmethod
     def of(
-        cls, schema: TableSchema, recipe: str, manifest: pl.DataFrame, published: Sequence[Path], parts: Path
+        cls,
+        schema: TableSchema,
+        recipe: str,
+        manifest: pl.DataFrame,
+        tokens: Sequence[str],
+        published: Sequence[Path],
+        parts: Path,
     ) -> TablePlan:
         """The plan of a listing: what is known of it, by the recipe that rows are made by.
 
@@ -58,11 +64,12 @@ class TablePlan:
             schema: of the table.
             recipe: what decides a row besides the image itself, 32 hex digits.
             manifest: the table `image_manifest`, or some of its rows.
+            tokens: `source_tokens` of it.
             published: files of the table to take rows from.
             parts: folder of the part files; what is there already is of use.
         """
         rows = ReusableRows(schema, recipe, [*published, *sorted(parts.glob(PARTS))])
-        keys = source_keys(manifest, recipe)
+        keys = source_keys(tokens, recipe)
         file, row = rows.find(keys)
         # What the listing refuses now has no row, whatever an earlier listing made of the same file.
         file[manifest["error_code"].is_not_null().to_numpy()] = NOWHERE

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
 from fastdup_dagster.stages import reuse
-from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys
+from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys, source_tokens
 from fastdup_dagster.stages.row_files import RowFile, open_rows, part_name, write_part
 from fastdup_dagster.storage import TableStore
 
@@ -73,16 +73,17 @@ def published(folder: Path, name: str, frame: pl.DataFrame) -> Path:
     ids=lambda change: next(iter(change)),
 )
 def test_the_key_changes_with_place_token_and_geometry(change: dict[str, Any]) -> None:
-    assert source_keys(manifest(**change), RECIPE) != source_keys(manifest(), RECIPE)
+    assert source_tokens(manifest(**change)) != source_tokens(manifest())
 
 
 @pytest.mark.parametrize("change", [{"index": 7}, {"label": "cat"}, {"split": "val"}, {"instance_id": "j"}])
 def test_the_key_does_not_depend_on_id_or_annotation(change: dict[str, Any]) -> None:
-    assert source_keys(manifest(**change), RECIPE) == source_keys(manifest(), RECIPE)
+    assert source_tokens(manifest(**change)) == source_tokens(manifest())
 
 
 def test_the_key_changes_with_the_recipe() -> None:
-    assert source_keys(manifest(), "s" * 32) != source_keys(manifest(), RECIPE)
+    token = source_tokens(manifest())
+    assert source_keys(token, RECIPE) == [f"{RECIPE}:{token[0]}"] != source_keys(token, "s" * 32)
 
 
 def test_rows_are_found_by_key_and_by_content_and_strangers_are_nowhere(tmp_path: Path) -> None:
