@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,7 +71,8 @@ def _plain(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
-def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
+def _parquet_options(schema: pa.Schema, own: Collection[str]) -> dict[str, Any]:
+    """How a table is written that has these columns of its own, besides those of its user."""
     columns = [column for field in schema for column in _columns(field.name, field.type)]
     # Statistics of what lists hold serve nobody.
     plain = [path for path, dtype in columns if path in schema.names]
@@ -79,10 +80,11 @@ def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
     floats = {path for path, dtype in columns if path not in plain and pa.types.is_floating(dtype)}
     codecs = {path: "none" if path in floats else "zstd" for path, _ in columns}
     levels = {path: 1 for path, codec in codecs.items() if codec == "zstd"}
-    # Bytes are four each without a dictionary. Elsewhere it costs more than it saves: zstd sees where values repeat.
-    small = [path for path, dtype in columns if dtype == pa.uint8()]
+    # Bytes are four each without a dictionary. Of keys, paths and statistics, hardly any of which repeat, it costs more
+    # than it saves; what users add are often words of a few kinds.
+    few = [path for path, dtype in columns if dtype == pa.uint8() or path.split(".")[0] not in own]
     options = {"compression": codecs, "compression_level": levels, "write_statistics": plain}
-    return options | {"use_dictionary": small or False, "write_page_checksum": True}
+    return options | {"use_dictionary": few or False, "write_page_checksum": True}
 
 
 def _columns(path: str, dtype: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
@@ -98,7 +100,7 @@ def _columns(path: str, dtype: pa.DataType) -> Iterator[tuple[str, pa.DataType]]
 
 def blocks_of(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
     """Some columns of a Parquet file, one row group after another."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for number in range(file.num_row_groups):
             yield pl.DataFrame(file.read_row_group(number, columns=list(columns)))
 
@@ -157,7 +159,7 @@ class StagedTable:
             self._arrow = full_schema(self.schema, given)
             self._digest = TableDigest(self._arrow, self.schema.volatile)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self.path, self._arrow, **_parquet_options(self._arrow))
+            self._writer = pq.ParquetWriter(self.path, self._arrow, **_parquet_options(self._arrow, self.schema.names))
         return self._writer
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from fastdup_dagster.models.captioning import Captioner
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import ImageFile, Reader, Task
 from fastdup_dagster.stages.reuse import ReusableRows
+from fastdup_dagster.stages.row_files import DamagedFileError
 
 
 @dataclass
@@ -74,6 +75,8 @@ class CaptionWorker:
             else:
                 image = file.reduced() if task.box is None else crop(file.full, task.box, self._margins)
                 result.prepared.append((task.position, digest, self._captioner.prepare(image)))
+        except DamagedFileError:  # a file of captions, and no image
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a file does, it costs its own rows only
             result.failed[task.position] = _words(error), digest
 

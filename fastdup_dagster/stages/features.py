@@ -8,6 +8,7 @@ tables that are ready to publish. Memory holds a few chunks a worker, never the 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import decode_side
 from fastdup_dagster.stages.embedding_backend import EmbeddingBackend, LocalBackend, Progress, Work
 from fastdup_dagster.stages.reuse import source_tokens, text_hash
-from fastdup_dagster.stages.row_files import with_columns
+from fastdup_dagster.stages.row_files import PARTS, with_columns
 from fastdup_dagster.stages.table_plan import TablePlan, tasks_of
 from fastdup_dagster.storage import StagedTable, TableStore, remove_tree
 
@@ -154,12 +155,15 @@ def compute_features(
 
 def _clear(parts: Path, tables: Collection[str]) -> None:
     """Removes unfinished work, but for the parts of tables other than these: their pass may go on later."""
-    others = set(FEATURE_TABLES) - set(tables)
-    with contextlib.suppress(OSError):
-        for entry in list(parts.iterdir()):
-            if entry.name not in others:
-                remove_tree(entry)
-        parts.rmdir()
+    kept = {path for name in set(FEATURE_TABLES) - set(tables) for path in (parts / name).rglob(PARTS)}
+    if not kept:
+        remove_tree(parts)
+        return
+    for folder, _, files in os.walk(parts, topdown=False):
+        for path in {Path(folder, name) for name in files} - kept:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it holds parts
+            Path(folder).rmdir()
 
 
 def recipe(table: str, settings: Settings, model: EmbeddingModel) -> str:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows
 from fastdup_dagster.stages.row_files import rows_at
 
-# A bucket is read whole, and takes twice its bytes until it is in order. It is larger in a very large table, so that
-# few enough files are open: a process may have 256 on some systems, and two tables are put together at a time.
+# A bucket is read whole, and takes twice its bytes until it is in order, beside the one before it. It is larger in a
+# very large table, so that few enough files are open: a process may have 256 on some systems, and two tables are put
+# together at a time.
 _BUCKET_BLOCKS = 2
 _MOST_BUCKETS = 80
 # Reading a row group this many times is not worth a second copy of the table.

@@ -102,7 +102,7 @@ class ReusableRows:
         return np.array([p[0] for p in places], dtype=np.int32), np.array([p[1] for p in places], dtype=np.int64)
 
     def find_content(self, content_hash: str) -> tuple[int, int] | None:
-        """Where a row made from the same bytes by the same recipe is."""
+        """Where a row made from the same bytes by the same recipe is; raises `DamagedFileError` as `take` does."""
         if self._by_content is None:
             with _MAPPING:  # all threads of a pass ask at the same time
                 if self._by_content is None:
@@ -127,7 +127,7 @@ class ReusableRows:
         """The rows at these places, in this order, one at least. Memory holds a few times of them, and a block.
 
         Raises:
-            OSError: if a file turns out to be damaged.
+            DamagedFileError: if a file does not hold what was written to it.
         """
         blocks: list[pa.Table] = []
         numbers, insides = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
@@ -168,12 +168,6 @@ class ReusableRows:
         if block is None:
             while len(self._held) >= _HELD:  # before the next is read, so that there are not more
                 self._held.pop(next(iter(self._held)))
-            try:
-                block = file.block(place[1])
-            except (OSError, pa.ArrowException) as error:
-                raise OSError(
-                    f"{self._files[place[0]]} is damaged ({error}): "
-                    "run once with recompute=True (--recompute on the command line), which reads every image again"
-                ) from error
+            block = file.block(place[1])
         self._held[place] = block  # the last of all to go
         return block

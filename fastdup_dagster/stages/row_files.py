@@ -28,8 +28,12 @@ _PART_BLOCK = 1_024
 SHORT_RUN = 8
 
 
+class DamagedFileError(OSError):
+    """A file of rows does not hold what was written to it; the message names it, and what to do."""
+
+
 class RowFile(Protocol):
-    """An open file of rows."""
+    """An open file of rows. What reads rows raises `DamagedFileError` where they are not what was written."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -56,7 +60,7 @@ def open_rows(path: Path) -> Iterator[RowFile]:
     """
     if path.suffix == _PART_SUFFIX:
         with pa.OSFile(str(path), "rb") as source:
-            yield _Part(source)
+            yield _Part(path, source)
     else:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield _Table(path, file)
@@ -122,6 +126,20 @@ def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """Tells a damaged file from a lack of memory, threads or rights, for which it is not to blame."""
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid, pl.exceptions.ComputeError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise DamagedFileError(
+            f"{path} is damaged ({error}): have it made anew, with recompute=True (--recompute on the command line) or "
+            "by removing the published table"
+        ) from error
+
+
 class _Table:
     """A Parquet file; its blocks are its row groups."""
 
@@ -137,17 +155,19 @@ class _Table:
         return [self._file.metadata.row_group(number).num_rows for number in range(self._file.num_row_groups)]
 
     def block(self, number: int) -> pa.Table:
-        return self._file.read_row_group(number)
+        with _checked(self._path):
+            return self._file.read_row_group(number)
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        return pl.read_parquet(self._path, columns=list(names), glob=False).select(names)
+        with _checked(self._path):
+            return pl.read_parquet(self._path, columns=list(names), glob=False).select(names)
 
 
 class _Part:
     """A file of Arrow's IPC format; its blocks are its record batches."""
 
-    def __init__(self, source: pa.NativeFile) -> None:
-        self._source = source
+    def __init__(self, path: Path, source: pa.NativeFile) -> None:
+        self._path, self._source = path, source
         self._file = pa.ipc.open_file(source)
 
     @property
@@ -162,11 +182,13 @@ class _Part:
         return [first.get_batch(number).num_rows for number in range(first.num_record_batches)]
 
     def block(self, number: int) -> pa.Table:
-        return pa.Table.from_batches([self._file.get_batch(number)])
+        with _checked(self._path):
+            return pa.Table.from_batches([self._file.get_batch(number)])
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
         # All of it is checked when it is first asked for, as a stopped pass is gone on with: what a crash of the
         # machine left would otherwise be followed outside its memory.
-        rows = self._file.read_all()
-        rows.validate(full=True)
+        with _checked(self._path):
+            rows = self._file.read_all()
+            rows.validate(full=True)
         return pl.DataFrame(rows.select(names))

@@ -395,6 +395,13 @@ def test_recompute_computes_everything_again_and_gets_the_same(bench: Bench) -> 
     assert bench.digests() == before
 
 
+def test_recompute_takes_nothing_from_an_unfinished_pass_either(bench: Bench) -> None:
+    write(bench.folder, 3, first=90)
+    bench.run(publish=False)
+    summary = bench.run(recompute=True)
+    assert (summary.inferred, summary.reused) == (27, 0)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_digests_do_not_depend_on_threads(done: Bench, tmp_path: Path, threads: int) -> None:
     fresh = Bench(done.folder, TableStore(tmp_path), done.model)
@@ -451,9 +458,18 @@ def test_a_pass_of_one_table_leaves_what_another_pass_did_for_the_other(bench: B
     assert bench.inferred == 3
     bench.run(tables=("img_stats",))
     assert (bench.inferred, bench.reads) == (0, [])
+    work = bench.store.staging("features", KEY)
+    assert list(work.rglob("*.arrow"))
+    assert not (work / "img_stats").exists()
+    strangers = [work / "notes.txt", next((work / "embeddings").iterdir()) / "fetched.parquet"]
+    for path in strangers:
+        path.touch()
     bench.run(tables=("img_stats",), recompute=True)
+    assert len(bench.reads) == len(set(bench.manifest().filter(pl.col("error_code").is_null())["uri"]))
+    assert not any(path.exists() for path in strangers)
     bench.run()
     assert (bench.inferred, bench.reads) == (0, [])
+    assert not work.exists()
 
 
 @pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="this Arrow has no jemalloc")

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
 from fastdup_dagster.stages import reuse
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys, source_tokens
-from fastdup_dagster.stages.row_files import RowFile, open_rows, part_name, write_part
+from fastdup_dagster.stages.row_files import DamagedFileError, RowFile, open_rows, part_name, write_part
 from fastdup_dagster.storage import TableStore
 
 RECIPE = "r" * 32
@@ -202,14 +202,18 @@ def test_a_part_is_read_in_blocks(tmp_path: Path) -> None:
         assert pl.concat([pl.DataFrame(file.block(number)) for number in range(3)]).equals(frame)
 
 
-@pytest.mark.parametrize("table", ["embeddings", "img_stats"])
-def test_a_hole_in_a_published_table_is_an_error_that_names_file_and_remedy(table: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "hole"), [("embeddings", "embedding"), ("img_stats", "img_w"), ("img_stats", "content_hash")]
+)
+def test_a_hole_in_a_published_table_is_an_error_that_names_file_and_remedy(
+    table: str, hole: str, tmp_path: Path
+) -> None:
     """A disk that lost a piece must not turn into vectors of zeros."""
     random = np.random.default_rng(0)
     n, store = 600, TableStore(tmp_path)
     keys = [f"{RECIPE}:{row}" for row in range(n)]
     schema = EMBEDDINGS.with_embedding_width(64) if table == "embeddings" else IMG_STATS
-    frame = stats(*[(key, None, None) for key in keys])
+    frame = stats(*[(key, f"{random.integers(1 << 60):x}", None) for key in keys])
     if table == "embeddings":
         vectors = pl.Series(random.normal(size=(n, 64)).astype(np.float32), dtype=pl.Array(pl.Float32, 64))
         frame = schema.frame({"index": range(n), "embedding": vectors, "model": ["m"] * n, "source_key": keys})  # type: ignore[dict-item]
@@ -217,7 +221,7 @@ def test_a_hole_in_a_published_table_is_an_error_that_names_file_and_remedy(tabl
     path = store.path(table, "pets/train")
     with pq.ParquetFile(path) as file:
         columns = [file.metadata.row_group(0).column(place) for place in range(file.metadata.num_columns)]
-    column = next(c for c in columns if c.path_in_schema.split(".")[0] in ("embedding", "img_w"))
+    column = next(c for c in columns if c.path_in_schema.split(".")[0] == hole)
     content = bytearray(path.read_bytes())
     middle = column.data_page_offset + column.total_compressed_size // 2
     content[middle : middle + 16] = bytes(16) if any(content[middle : middle + 16]) else b"\xff" * 16
@@ -225,8 +229,26 @@ def test_a_hole_in_a_published_table_is_an_error_that_names_file_and_remedy(tabl
     rows = ReusableRows(schema, RECIPE, [path])
     places = rows.find(keys)
     assert places[0].tolist() == [0] * n
-    with pytest.raises(OSError, match=f"{re.escape(str(path))} is damaged .*recompute=True"):
+    error = f"{re.escape(str(path))} is damaged .*recompute=True"
+    with pytest.raises(DamagedFileError, match=error):
         rows.take(*places)
+    if hole == "content_hash":
+        with pytest.raises(DamagedFileError, match=error):
+            rows.find_content("h")
+    with pytest.raises(OSError):
+        list(store.blocks(table, "pets/train", [hole]))
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = published(tmp_path, "train", stats((f"{RECIPE}:a", "h1", None)))
+    rows = ReusableRows(IMG_STATS, RECIPE, [path])
+
+    def lacking(*_: object) -> pa.Table:
+        raise pa.ArrowMemoryError("malloc of size 1 failed")
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lacking)
+    with pytest.raises(MemoryError):
+        rows.take(*rows.find([f"{RECIPE}:a"]))
 
 
 def test_threads_that_ask_at_once_have_the_bytes_mapped_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
