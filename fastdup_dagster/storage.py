@@ -34,6 +34,10 @@ _PATIENCE = 5.0
 _LINEAGE = "fastdup_dagster"
 
 
+class DamagedFileError(OSError):
+    """A file of rows does not hold what was written to it; the message names it, and what to do."""
+
+
 class BusyError(RuntimeError):
     """Another run is at work on the same partition."""
 
@@ -98,9 +102,27 @@ def _columns(path: str, dtype: pa.DataType) -> Iterator[tuple[str, pa.DataType]]
         yield path, dtype
 
 
+@contextlib.contextmanager
+def checked(path: Path) -> Iterator[None]:
+    """Tells a damaged file from a lack of memory, threads or rights, for which it is not to blame.
+
+    Raises:
+        DamagedFileError: in place of what reading the file within the context raises.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowInvalid, pl.exceptions.ComputeError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise DamagedFileError(
+            f"{path} is damaged ({error}): have it made anew, with recompute=True (--recompute on the command line) or "
+            "by removing the published table"
+        ) from None  # what a run that failed is told to fail of is the innermost cause
+
+
 def blocks_of(path: Path, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Some columns of a Parquet file, one row group after another."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    """Some columns of a Parquet file, one row group after another; raises `DamagedFileError` where one is not whole."""
+    with checked(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         for number in range(file.num_row_groups):
             yield pl.DataFrame(file.read_row_group(number, columns=list(columns)))
 

@@ -14,7 +14,7 @@ from fastdup_dagster.models.captioning import Captioner
 from fastdup_dagster.settings import Settings
 from fastdup_dagster.stages.decode_worker import ImageFile, Reader, Task
 from fastdup_dagster.stages.reuse import ReusableRows
-from fastdup_dagster.stages.row_files import DamagedFileError
+from fastdup_dagster.storage import DamagedFileError
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fastdup_dagster.storage import StagedTable, TableStore, blocks_of
+from fastdup_dagster.storage import DamagedFileError, StagedTable, TableStore, blocks_of
 
 FIRST = "first materialisation"
 UNCHANGED = "the rows are the published ones"
@@ -99,7 +99,10 @@ def statistics_drift(staged: StagedTable, store: TableStore, key: str) -> Drift:
         return Drift(note=note)
     columns = [*STATISTICS, "error_code"]
     now = _histograms(blocks_of(staged.path, columns))
-    before = _histograms(store.blocks(staged.schema.name, key, columns))
+    try:
+        before = _histograms(store.blocks(staged.schema.name, key, columns))
+    except DamagedFileError as error:
+        return Drift(note=f"nothing to compare with: {error}")
     found = [name for name in STATISTICS if now[name].sum() and before[name].sum()]
     if not found:
         return Drift(note="no statistics in both tables")
@@ -189,7 +192,10 @@ def embedding_drift(staged: StagedTable, store: TableStore, key: str) -> Drift:
     if note := _not_moved(staged, store, key):
         return Drift(note=note)
     now = _mean_of(blocks_of(staged.path, ["embedding", "model"]))
-    before = _mean_of(store.blocks(staged.schema.name, key, ["embedding", "model"]))
+    try:
+        before = _mean_of(store.blocks(staged.schema.name, key, ["embedding", "model"]))
+    except DamagedFileError as error:
+        return Drift(note=f"nothing to compare with: {error}")
     if not (now.count and before.count):
         return Drift(note="no vectors in both tables")
     if len(now.models | before.models) > 1:

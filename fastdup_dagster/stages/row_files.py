@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fastdup_dagster.schemas import TableSchema
+from fastdup_dagster.storage import checked
 
 _PART_SUFFIX = ".arrow"
 PARTS = f"part-*{_PART_SUFFIX}"
@@ -26,10 +27,6 @@ PARTS = f"part-*{_PART_SUFFIX}"
 _PART_BLOCK = 1_024
 # Rows that lie together are cut out, which copies nothing; where runs of them are shorter than this, copying is faster.
 SHORT_RUN = 8
-
-
-class DamagedFileError(OSError):
-    """A file of rows does not hold what was written to it; the message names it, and what to do."""
 
 
 class RowFile(Protocol):
@@ -126,20 +123,6 @@ def write_part(schema: TableSchema, frame: pl.DataFrame, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def _checked(path: Path) -> Iterator[None]:
-    """Tells a damaged file from a lack of memory, threads or rights, for which it is not to blame."""
-    try:
-        yield
-    except (OSError, pa.ArrowInvalid, pl.exceptions.ComputeError) as error:
-        if getattr(error, "errno", None) is not None:
-            raise
-        raise DamagedFileError(
-            f"{path} is damaged ({error}): have it made anew, with recompute=True (--recompute on the command line) or "
-            "by removing the published table"
-        ) from error
-
-
 class _Table:
     """A Parquet file; its blocks are its row groups."""
 
@@ -155,11 +138,11 @@ class _Table:
         return [self._file.metadata.row_group(number).num_rows for number in range(self._file.num_row_groups)]
 
     def block(self, number: int) -> pa.Table:
-        with _checked(self._path):
+        with checked(self._path):
             return self._file.read_row_group(number)
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
-        with _checked(self._path):
+        with checked(self._path):
             return pl.read_parquet(self._path, columns=list(names), glob=False).select(names)
 
 
@@ -182,13 +165,13 @@ class _Part:
         return [first.get_batch(number).num_rows for number in range(first.num_record_batches)]
 
     def block(self, number: int) -> pa.Table:
-        with _checked(self._path):
+        with checked(self._path):
             return pa.Table.from_batches([self._file.get_batch(number)])
 
     def columns(self, names: Sequence[str]) -> pl.DataFrame:
         # All of it is checked when it is first asked for, as a stopped pass is gone on with: what a crash of the
         # machine left would otherwise be followed outside its memory.
-        with _checked(self._path):
+        with checked(self._path):
             rows = self._file.read_all()
             rows.validate(full=True)
         return pl.DataFrame(rows.select(names))

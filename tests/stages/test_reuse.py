@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from fastdup_dagster.schemas import EMBEDDINGS, IMAGE_MANIFEST, IMG_STATS, THUMBNAIL_BYTES
 from fastdup_dagster.stages import reuse
 from fastdup_dagster.stages.reuse import NOWHERE, ReusableRows, source_keys, source_tokens
-from fastdup_dagster.stages.row_files import DamagedFileError, RowFile, open_rows, part_name, write_part
-from fastdup_dagster.storage import TableStore
+from fastdup_dagster.stages.row_files import RowFile, open_rows, part_name, write_part
+from fastdup_dagster.storage import DamagedFileError, TableStore
 
 RECIPE = "r" * 32
 # They outlive what is taken from them.
@@ -235,7 +235,7 @@ def test_a_hole_in_a_published_table_is_an_error_that_names_file_and_remedy(
     if hole == "content_hash":
         with pytest.raises(DamagedFileError, match=error):
             rows.find_content("h")
-    with pytest.raises(OSError):
+    with pytest.raises(DamagedFileError, match=error):
         list(store.blocks(table, "pets/train", [hole]))
 
 
